@@ -1,0 +1,117 @@
+"""The tables: the contract with everyone downstream.
+
+Each table is an Arrow schema whose fields carry their unit and meaning as metadata, so that the
+Parquet files explain themselves.  Coordinates are pixels of the source picture as displayed, origin
+top left, pixel centres at integers.  A missing value is null, never 0, -1 or NaN.
+
+>>> TRAJECTORIES.field("x_px").metadata[b"unit"]
+b'px'
+
+`SCHEMA_VERSION` grows with every change of a field's name, type or meaning.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+DETECTED = "detected"
+ABSENT = "absent"
+UNDECODABLE = "undecodable"
+STATUSES = (DETECTED, ABSENT, UNDECODABLE)
+
+
+def _field(
+    name: str, kind: pa.DataType, unit: str, meaning: str, *, null: bool = False
+) -> pa.Field:
+    return pa.field(name, kind, nullable=null, metadata={"unit": unit, "description": meaning})
+
+
+TRAJECTORIES = pa.schema(
+    [
+        _field("video_id", pa.string(), "", "content fingerprint of the video"),
+        _field("source", pa.string(), "", "path or URI as found"),
+        _field("frame", pa.int32(), "frame", "0-based index in order of presentation"),
+        _field("pts", pa.int64(), "ticks", "presentation timestamp, in the video's time base"),
+        _field("time_s", pa.float64(), "s", "pts in seconds; null without a clock", null=True),
+        _field("status", pa.string(), "", "detected, absent (no ball seen) or undecodable"),
+        _field("visible", pa.bool_(), "", "a ball was seen; null when undecodable", null=True),
+        _field("x_px", pa.float32(), "px", "ball centre, source pixels from the left", null=True),
+        _field("y_px", pa.float32(), "px", "ball centre, source pixels from the top", null=True),
+        _field("x_norm", pa.float32(), "1", "(x_px + 0.5) / width, in [0, 1]", null=True),
+        _field("y_norm", pa.float32(), "1", "(y_px + 0.5) / height, in [0, 1]", null=True),
+        _field("score", pa.float32(), "1", "highest probability of the ball's blob", null=True),
+    ]
+)
+
+VIDEOS = pa.schema(
+    [
+        _field("video_id", pa.string(), "", "content fingerprint, 32 hex digits of SHA-256"),
+        _field("source", pa.string(), "", "path or URI as found"),
+        _field("copies", pa.list_(pa.string()), "", "other paths with the very same content"),
+        _field("kind", pa.string(), "", "file, or frames (a folder of pictures)"),
+        _field("container", pa.string(), "", "container format, FFmpeg's name"),
+        _field("codec", pa.string(), "", "video codec, FFmpeg's name"),
+        _field("width", pa.int32(), "px", "picture width as displayed"),
+        _field("height", pa.int32(), "px", "picture height as displayed"),
+        _field("rotation", pa.int16(), "deg", "turn for display, counter-clockwise"),
+        _field("time_base_num", pa.int64(), "", "time base, numerator", null=True),
+        _field("time_base_den", pa.int64(), "1/s", "time base, denominator", null=True),
+        _field("frames", pa.int32(), "frame", "frames that the container presents"),
+        _field("announced_frames", pa.int64(), "frame", "frames that its header claims; 0: none"),
+        _field("duration_s", pa.float64(), "s", "first to last frame", null=True),
+        _field("size_bytes", pa.int64(), "byte", "file size"),
+        _field("mtime_ns", pa.int64(), "ns", "modification time"),
+        _field("seekable", pa.bool_(), "", "false: decoded from its start in one shard"),
+        _field("damage", pa.string(), "", "what the container is missing", null=True),
+        _field("pts", pa.list_(pa.int64()), "ticks", "presentation timestamp of each frame"),
+        _field("keyframes", pa.list_(pa.int64()), "", "frame, pts, dts of each keyframe, flat"),
+    ]
+)
+
+QUARANTINE = pa.schema(
+    [
+        _field("source", pa.string(), "", "path or URI as found"),
+        _field("video_id", pa.string(), "", "content fingerprint, when it was known", null=True),
+        _field("shard_first", pa.int32(), "frame", "first frame of the shard", null=True),
+        _field("shard_stop", pa.int32(), "frame", "frame behind the shard's last", null=True),
+        _field("stage", pa.string(), "", "probe or decode"),
+        _field("error", pa.string(), "", "what is wrong"),
+        _field("attempts", pa.int32(), "", "how often it was tried"),
+    ]
+)
+
+RUNS = pa.schema(
+    [
+        _field("run_id", pa.string(), "", "start time (UTC) and a random tail"),
+        _field("status", pa.string(), "", "running, done, partial or failed"),
+        _field("started", pa.timestamp("us", tz="UTC"), "", "start"),
+        _field("finished", pa.timestamp("us", tz="UTC"), "", "end", null=True),
+        _field("result_key", pa.string(), "", "hash of weights, settings and schema version"),
+        _field("weights", pa.string(), "", "name or path of the weights"),
+        _field("weights_hash", pa.string(), "", "SHA-256 of the weights file"),
+        _field("settings", pa.string(), "", "all settings, JSON"),
+        _field("versions", pa.string(), "", "versions of the software, JSON"),
+        _field("videos", pa.int64(), "", "videos published by this run"),
+        _field("videos_skipped", pa.int64(), "", "videos that were complete before"),
+        _field("videos_quarantined", pa.int64(), "", "videos that could not be read whole"),
+        _field("frames", pa.int64(), "frame", "frames processed by this run"),
+        _field("frames_detected", pa.int64(), "frame", "of these, with a ball"),
+        _field("wall_s", pa.float64(), "s", "duration of the run", null=True),
+        _field("decode_s", pa.float64(), "s", "decoding, summed over workers"),
+        _field("model_s", pa.float64(), "s", "model and peaks, summed over workers"),
+        _field("commit_s", pa.float64(), "s", "writing tables"),
+    ]
+)
+
+STAGED = pa.schema(
+    [
+        _field("frame", pa.int32(), "frame", "0-based index in order of presentation"),
+        _field("status", pa.string(), "", "detected, absent or undecodable"),
+        _field("x_px", pa.float32(), "px", "ball centre, source pixels", null=True),
+        _field("y_px", pa.float32(), "px", "ball centre, source pixels", null=True),
+        _field("score", pa.float32(), "1", "highest probability of the ball's blob", null=True),
+    ]
+)
+"""A shard's rows between detection and publication; not for readers."""
