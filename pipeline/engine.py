@@ -1,0 +1,193 @@
+"""The engine: frames in, balls out, for any heatmap model.
+
+A `Detector` lays windows over the frames of a chunk, runs the model, averages the heatmaps of
+overlapping windows, and takes one peak per frame.  What a model wants (frames per window, input
+size, background) is read from its `spec`; no model is a special case here.
+
+    detector = Detector(load_model("v5.safetensors"), DetectorSettings(stride=3))
+    for detection in detector.detect(chunk_frames):
+        print(detection.frame, detection.peak)
+
+The batch size is fixed and a last, smaller batch is padded, so that every window is computed by
+the same kernels whatever the chunk holds: results do not depend on how a video was cut.
+
+This module knows nothing of videos, files or processes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.errors import InputError
+from pipeline.peaks import Peak, PeakMode, find_peak
+from pipeline.windows import Window, WindowSpec, check_stride, windows_for
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """What decides which ball is found.
+
+    Attributes:
+        stride: frames between windows; 0 stands for the model's own (each frame in one window).
+        peak: `contour` (as published) or `centroid` (sub-pixel).
+        threshold: probability that a ball must exceed.
+        batch: windows in one forward pass.
+    """
+
+    stride: int = 0
+    peak: PeakMode = "centroid"
+    threshold: float = 0.5
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold {self.threshold}: must lie between 0 and 1")
+        if self.batch < 1:
+            raise InputError(f"batch {self.batch}: must be at least 1")
+
+    def stride_for(self, spec: WindowSpec) -> int:
+        """The stride in frames for a model with this `spec`; `InputError` when it cannot be."""
+        stride = self.stride or len(spec.targets)
+        check_stride(spec, stride)
+        return stride
+
+
+@dataclass(frozen=True)
+class FrameChunk:
+    """Frames that go to the model together.
+
+    Attributes:
+        owned: absolute indices of the frames to answer for.
+        first: absolute index of `pictures[0]`.
+        n_frames: frames of the whole video.
+        pictures: uint8 `[N, H, W, 3]` RGB at network size, the owned frames and their halo.
+        missing: absolute indices whose pictures could not be decoded; what stands at their place
+            in `pictures` is not looked at.
+        background: uint8 `[H, W, 3]`, the video's median picture, for models that want it.
+    """
+
+    owned: range
+    first: int
+    n_frames: int
+    pictures: np.ndarray
+    missing: frozenset[int] = frozenset()
+    background: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.pictures.dtype != np.uint8 or self.pictures.ndim != 4:
+            raise ValueError(
+                f"pictures must be uint8 [N, H, W, 3], are {self.pictures.dtype} "
+                f"{list(self.pictures.shape)}"
+            )
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What was found in one frame.
+
+    Attributes:
+        frame: absolute index.
+        decoded: False when the frame has no picture; then nothing is known of a ball.
+        peak: in network pixels; None when no ball was seen.
+    """
+
+    frame: int
+    decoded: bool
+    peak: Peak | None
+
+
+def window_spec(model: torch.nn.Module) -> WindowSpec:
+    """What a heatmap model takes and gives.
+
+    Raises:
+        InputError: the model makes no heatmaps, such as InpaintNet, which repairs trajectories.
+    """
+    spec = getattr(model, "spec", None)
+    if not isinstance(spec, WindowSpec):
+        raise InputError(
+            f"{type(model).__name__} finds no ball in pictures; track with the weights of a "
+            "heatmap model (`tracknet models` lists them)"
+        )
+    return spec
+
+
+class Detector:
+    """A model, ready to look at chunks.
+
+    Args:
+        model: a heatmap model with a `spec`, see `pipeline.models`.
+        settings: stride, peak finding, batch.
+        device: `cpu`, `cuda`, `cuda:1`, ...
+
+    Raises:
+        InputError: the stride does not suit the model, or it makes no heatmaps.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, settings: DetectorSettings, device: str = "cpu"
+    ) -> None:
+        self.spec = window_spec(model)
+        self.settings = settings
+        self.stride = settings.stride_for(self.spec)
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+
+    def detect(self, chunk: FrameChunk) -> list[Detection]:
+        """One detection per owned frame, in order."""
+        found: dict[int, Peak | None] = {}
+        for frame, heatmap in self.heatmaps(chunk):
+            found[frame] = find_peak(heatmap, self.settings.peak, self.settings.threshold)
+        return [
+            Detection(frame, frame not in chunk.missing, found.get(frame)) for frame in chunk.owned
+        ]
+
+    def heatmaps(self, chunk: FrameChunk) -> Iterator[tuple[int, np.ndarray]]:
+        """`(frame, float32 [H, W])` for each owned frame with a picture, windows averaged."""
+        windows = windows_for(chunk.owned, chunk.n_frames, self.spec, self.stride)
+        pending: dict[int, int] = defaultdict(int)
+        for window in windows:
+            for _, frame in window.emits:
+                pending[frame] += 1
+        sums: dict[int, np.ndarray] = {}
+        expected = dict(pending)
+        for i in range(0, len(windows), self.settings.batch):
+            batch = windows[i : i + self.settings.batch]
+            outputs = self._forward(chunk, batch)
+            for window, heatmaps in zip(batch, outputs, strict=True):
+                for output, frame in window.emits:
+                    sums[frame] = (
+                        sums[frame] + heatmaps[output] if frame in sums else heatmaps[output]
+                    )
+                    pending[frame] -= 1
+                    if not pending[frame]:
+                        total = sums.pop(frame)
+                        if frame not in chunk.missing:
+                            yield frame, total / expected[frame]
+
+    @torch.inference_mode()
+    def _forward(self, chunk: FrameChunk, batch: list[Window]) -> np.ndarray:
+        """Heatmaps float32 `[len(batch), targets, H, W]`."""
+        pictures = [self._window_pictures(chunk, window) for window in batch]
+        pictures += [pictures[-1]] * (self.settings.batch - len(pictures))
+        frames_BTHWC = torch.from_numpy(np.stack(pictures)).to(self.device)
+        frames_BTCHW = frames_BTHWC.permute(0, 1, 4, 2, 3).contiguous().float().div_(255)
+        return self.model(frames_BTCHW)[: len(batch)].float().cpu().numpy()
+
+    def _window_pictures(self, chunk: FrameChunk, window: Window) -> np.ndarray:
+        """uint8 `[T (+1), H, W, 3]`; the nearest decoded frame of the window fills a gap."""
+        present = [frame for frame in window.frames if frame not in chunk.missing]
+        indices = [
+            min(present, key=lambda other: (abs(other - frame), other), default=frame) - chunk.first
+            for frame in window.frames
+        ]
+        pictures = chunk.pictures[indices]
+        if self.spec.background:
+            if chunk.background is None:
+                raise InputError("this model needs the video's background picture")
+            pictures = np.concatenate([chunk.background[None], pictures])
+        return pictures

@@ -1,0 +1,107 @@
+"""From a heatmap to a ball: one peak per frame, or none.
+
+Two ways, and the difference matters when numbers are compared:
+
+- `contour` is what published TrackNet figures were measured with: the heatmap is cut to 8 bits and
+  thresholded, the largest outer contour is taken, its centroid is truncated to whole pixels.
+- `centroid` weighs the pixels of the strongest blob by their probability: sub-pixel, and the
+  blob is chosen by its evidence, not by its area.
+
+>>> heatmap = np.zeros((4, 6), np.float32)
+>>> heatmap[1, 2:4] = 0.9
+>>> find_peak(heatmap, "centroid", threshold=0.5)
+Peak(x=2.5, y=1.0, score=0.8999999761581421)
+
+Coordinates are pixels of the heatmap: origin top left, pixel centres at integers, so the top left
+pixel's centre is (0, 0) and its outer corner (-0.5, -0.5).  `to_source` moves a peak to the video.
+This module knows nothing of models, windows or time.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import cv2
+import numpy as np
+
+from pipeline.errors import InputError
+
+PeakMode = Literal["contour", "centroid"]
+PEAK_MODES: tuple[str, ...] = get_args(PeakMode)
+
+
+class Peak(NamedTuple):
+    """A ball in a picture: `x`, `y` in pixels, `score` the highest probability of its blob."""
+
+    x: float
+    y: float
+    score: float
+
+
+def find_peak(heatmap: np.ndarray, mode: PeakMode, threshold: float) -> Peak | None:
+    """The ball of one heatmap.
+
+    Args:
+        heatmap: float32 `[H, W]`, probabilities in [0, 1].
+        mode: `contour` or `centroid`.
+        threshold: probability that a pixel must exceed, in (0, 1).  In contour mode the
+            comparison is made in 8 bits, as published: `uint8(p * 255) > int(threshold * 255)`.
+
+    Returns:
+        The peak in heatmap pixels, or None when no pixel exceeds the threshold.
+    """
+    if mode == "contour":
+        return _contour_peak(heatmap, threshold)
+    if mode == "centroid":
+        return _centroid_peak(heatmap, threshold)
+    raise InputError(f"peak mode {mode!r}: choose one of {', '.join(PEAK_MODES)}")
+
+
+def to_source(
+    peak: Peak, network_size: tuple[int, int], source_size: tuple[int, int]
+) -> tuple[float, float]:
+    """Move a peak from network to source pixels; sizes are (width, height).
+
+    The outer edges of both pictures coincide, so pixel centres move by half a pixel:
+
+    >>> to_source(Peak(0.0, 0.0, 1.0), (512, 288), (1280, 720))
+    (0.75, 0.75)
+    >>> to_source(Peak(511.0, 287.0, 1.0), (512, 288), (1280, 720))
+    (1278.25, 718.25)
+    """
+    scale_x = source_size[0] / network_size[0]
+    scale_y = source_size[1] / network_size[1]
+    return (peak.x + 0.5) * scale_x - 0.5, (peak.y + 0.5) * scale_y - 0.5
+
+
+def _contour_peak(heatmap: np.ndarray, threshold: float) -> Peak | None:
+    level = int(threshold * 255)
+    mask = ((heatmap * 255).astype(np.uint8) > level).astype(np.uint8)
+    if not mask.any():
+        return None
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contour = max(contours, key=cv2.contourArea)
+    moments = cv2.moments(contour)
+    if moments["m00"] > 0:
+        x, y = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
+    else:  # a line or a single pixel encloses no area
+        x, y = contour.reshape(-1, 2).mean(axis=0)
+    left, top, width, height = cv2.boundingRect(contour)
+    score = heatmap[top : top + height, left : left + width].max()
+    return Peak(float(int(x)), float(int(y)), float(score))
+
+
+def _centroid_peak(heatmap: np.ndarray, threshold: float) -> Peak | None:
+    mask = (heatmap > threshold).astype(np.uint8)
+    if not mask.any():
+        return None
+    n_blobs, labels = cv2.connectedComponents(mask, connectivity=8)
+    evidence = np.bincount(labels.ravel(), weights=heatmap.ravel(), minlength=n_blobs)
+    ys, xs = np.nonzero(labels == 1 + int(evidence[1:].argmax()))
+    weights = heatmap[ys, xs].astype(np.float64)
+    total = weights.sum()
+    return Peak(
+        float((xs * weights).sum() / total),
+        float((ys * weights).sum() / total),
+        float(weights.max()),
+    )

@@ -1,0 +1,76 @@
+"""Peaks by hand-made heatmaps, and the coordinate convention."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import InputError
+from pipeline.peaks import Peak, find_peak, to_source
+
+
+def heatmap(*pixels, shape=(20, 30)):
+    """A heatmap from (x, y, probability)."""
+    picture = np.zeros(shape, np.float32)
+    for x, y, p in pixels:
+        picture[y, x] = p
+    return picture
+
+
+def blob(left, top, width, height, p):
+    return [(x, y, p) for x in range(left, left + width) for y in range(top, top + height)]
+
+
+@pytest.mark.parametrize("mode", ["contour", "centroid"])
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        ([], None),
+        ([(3, 4, 0.49)], None),
+        ([(3, 4, 0.9)], (3, 4)),
+        (blob(10, 5, 3, 3, 0.8), (11, 6)),
+        (blob(0, 0, 3, 3, 0.8), (1, 1)),
+        (blob(27, 17, 3, 3, 0.8), (28, 18)),
+        (blob(4, 4, 5, 5, 0.8) + blob(20, 10, 3, 3, 0.8), (6, 6)),
+    ],
+)
+def test_both_modes_agree_on_clear_cases(mode, pixels, expected):
+    peak = find_peak(heatmap(*pixels), mode, 0.5)
+    assert (peak and (peak.x, peak.y)) == expected
+
+
+def test_contour_truncates_and_centroid_weighs():
+    picture = heatmap((10, 5, 0.6), (11, 5, 0.9), (10, 6, 0.6), (11, 6, 0.9))
+    assert find_peak(picture, "contour", 0.5)[:2] == (10, 5)
+    x, y, score = find_peak(picture, "centroid", 0.5)
+    assert (round(x, 3), y, round(score, 3)) == (10.6, 5.5, 0.9)
+
+
+def test_modes_choose_differently_between_large_and_certain():
+    large_and_faint = blob(2, 2, 4, 4, 0.52)
+    small_and_certain = blob(20, 10, 3, 3, 0.99)
+    picture = heatmap(*large_and_faint, *small_and_certain)
+    assert find_peak(picture, "contour", 0.5)[:2] == (3, 3)
+    assert round(find_peak(picture, "centroid", 0.5).x) == 21
+
+
+@pytest.mark.parametrize(("p", "seen"), [(128 / 255, True), (127.9 / 255, False)])
+def test_contour_compares_in_eight_bits_as_published(p, seen):
+    # Published: uint8(p * 255) > 127.
+    picture = heatmap(*blob(5, 5, 3, 3, np.nextafter(np.float32(p), np.float32(1))))
+    assert (find_peak(picture, "contour", 0.5) is not None) == seen
+
+
+def test_unknown_mode_names_the_modes():
+    with pytest.raises(InputError, match="contour, centroid"):
+        find_peak(heatmap(), "moments", 0.5)
+
+
+@given(
+    x=st.integers(0, 511), y=st.integers(0, 287), size=st.sampled_from([(1280, 720), (1920, 1080)])
+)
+def test_source_pixel_covers_the_network_pixels_centre(x, y, size):
+    px, py = to_source(Peak(x, y, 1.0), (512, 288), size)
+    assert (px + 0.5) / size[0] == pytest.approx((x + 0.5) / 512)
+    assert (py + 0.5) / size[1] == pytest.approx((y + 0.5) / 288)
+    assert -0.5 < px < size[0] - 0.5
