@@ -1,0 +1,559 @@
+"""The command line: parse, build a config, call one function, print.
+
+Heavy imports stand inside the commands, so that `--help` answers at once.  Results go to standard
+output, progress and messages to standard error.
+
+    exit code 0   all done
+    exit code 1   failed
+    exit code 2   wrong usage
+    exit code 3   done, but some videos could not be read whole; they are named last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from jobs.settings import TrackSettings
+    from jobs.track import TrackProgress, TrackReport
+
+PARTIAL = 3
+DEFAULT_WEIGHTS = "v5-nano"
+
+Command = Callable[..., Any]
+
+
+def _options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+cutting_options = _options(
+    click.option(
+        "--weights",
+        default=DEFAULT_WEIGHTS,
+        show_default=True,
+        help="Name of shipped weights, or a .safetensors file.",
+    ),
+    click.option(
+        "--stride",
+        type=click.IntRange(min=1),
+        help="Frames between windows: 3 sees each frame once (V5's default), 1 up to three times "
+        "and averages.",
+    ),
+    click.option(
+        "--shard-seconds",
+        type=click.FloatRange(min=0, min_open=True),
+        default=20.0,
+        show_default=True,
+        help="Least length of the pieces that a video is decoded in. Changes no result.",
+    ),
+)
+address_option = click.option(
+    "--address", help="Job server of a Ray cluster, such as http://head:8265.", metavar="URL"
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tracknet")
+def cli() -> None:
+    """Find the ball in every frame of every video of an archive.
+
+    \b
+    tracknet demo                                  # see it work, on a rally it makes itself
+    tracknet track matches/ --out tables/          # the overnight run; run it again to resume
+    tracknet inspect tables/                       # what came out
+    tracknet render final.mp4 --tracks tables/ --out ball.mp4
+    """
+
+
+@cli.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@cutting_options
+@as_json
+def plan(
+    inputs: tuple[str, ...],
+    weights: str,
+    stride: int | None,
+    shard_seconds: float,
+    as_json: bool,
+) -> None:
+    """Say what `track` would do with the same inputs; nothing is decoded.
+
+    INPUT is a video, a folder (searched recursively; a folder of pictures is one clip), a glob, or
+    a manifest (*.txt, one path per line).
+
+    \b
+    tracknet plan matches/ 'more/**/*.mp4'
+    tracknet plan archive.txt --shard-seconds 60 --json
+    """
+    from jobs.console import print_plan, progress
+    from jobs.plan import make_plan
+    from jobs.sources import find_sources
+    from pipeline.checkpoint import load_model
+    from pipeline.decoder import DecoderLimits
+    from pipeline.engine import DetectorSettings, window_spec
+
+    sources = find_sources(inputs)
+    spec = window_spec(load_model(weights))
+    used_stride = DetectorSettings(stride=stride or 0).stride_for(spec)
+    with progress("probing") as report:
+        found = make_plan(
+            sources,
+            spec,
+            used_stride,
+            shard_seconds,
+            DecoderLimits(),
+            on_progress=lambda done: report(done, len(sources), "videos"),
+        )
+    print_plan(found, as_json)
+    if found.unreadable:
+        sys.exit(PARTIAL)
+
+
+@cli.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the tables; made if it is not there.",
+)
+@cutting_options
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs; auto takes GPUs where there are any.",
+)
+@click.option(
+    "--peak",
+    type=click.Choice(["centroid", "contour"]),
+    default="centroid",
+    show_default=True,
+    help="How a heatmap becomes a point: sub-pixel centroid, or the contour of published figures.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="Probability that a ball must exceed.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Decode workers; 0 takes all cores but one.  [default: 0]",
+)
+@click.option("--fresh", is_flag=True, help="Delete what is in OUT and start again.")
+@click.option("--retry", is_flag=True, help="Try quarantined videos again.")
+@address_option
+@as_json
+def track(
+    inputs: tuple[str, ...],
+    out: Path,
+    weights: str,
+    device: str,
+    stride: int | None,
+    peak: str,
+    threshold: float,
+    shard_seconds: float,
+    workers: int,
+    fresh: bool,
+    retry: bool,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Find the ball in every frame and write Parquet tables.
+
+    Run the same command again to resume: only what is missing is done, whatever happened.
+    INPUT is a video, a folder, a glob or a manifest, as in `plan`.
+
+    \b
+    tracknet track matches/ --out tables/
+    tracknet track final.mp4 --out tables/ --stride 1 --peak contour
+    tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
+    """
+    from jobs.console import print_report
+    from jobs.settings import TrackSettings
+    from pipeline.engine import DetectorSettings
+
+    settings = TrackSettings(
+        weights=weights,
+        detector=DetectorSettings(stride=stride or 0, peak=peak, threshold=threshold),  # type: ignore[arg-type]
+        device=device,
+        shard_seconds=shard_seconds,
+        workers=workers,
+        retry_quarantined=retry,
+    )
+    if address:
+        sys.exit(_track_on_cluster(address, inputs, out, settings, fresh, as_json))
+    report = _track_here(inputs, out, settings, fresh)
+    print_report(report, out, as_json)
+    if report.quarantined:
+        sys.exit(PARTIAL)
+
+
+@cli.command()
+@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--all", "show_all", is_flag=True, help="List every video, not the first 40.")
+@as_json
+def inspect(out: Path, show_all: bool, as_json: bool) -> None:
+    """Show what is in a folder of tables: videos, coverage, detection rate, problems.
+
+    \b
+    tracknet inspect tables/
+    tracknet inspect tables/ --json | jq .totals
+    """
+    from jobs.console import print_inventory
+    from schemas.store import Store
+
+    print_inventory(Store(out), show_all, as_json)
+
+
+@cli.command()
+@click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--tracks", required=True, type=click.Path(exists=True, file_okay=False,
+              path_type=Path), help="Folder of tables that `track` made.")  # fmt: skip
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="Video to write (.mp4), or a picture of the whole path (.png).")  # fmt: skip
+@click.option("--tail", default=12, show_default=True, type=click.IntRange(min=0),
+              help="Frames that the ball's tail reaches back.")  # fmt: skip
+@click.option("--max-height", type=click.IntRange(min=2), help="Shrink to this height.")
+def render(video: Path, tracks: Path, out: Path, tail: int, max_height: int | None) -> None:
+    """Draw the ball and its tail on a video, or its whole path on one picture.
+
+    \b
+    tracknet render final.mp4 --tracks tables/ --out ball.mp4
+    tracknet render final.mp4 --tracks tables/ --out path.png
+    """
+    from jobs.console import progress
+    from jobs.show import ball_rows, trajectory_of
+    from pipeline import render as drawing
+    from schemas.store import Store
+
+    table = trajectory_of(Store(tracks), video)
+    if out.suffix.lower() == ".png":
+        drawing.snapshot(video, ball_rows(table), out, background="median", max_height=max_height)
+    else:
+        with progress("rendering") as report:
+            drawing.render(
+                video,
+                ball_rows(table),
+                out,
+                tail_frames=tail,
+                max_height=max_height,
+                on_progress=lambda done: report(done, len(table), "frames"),
+            )
+    click.echo(str(out))
+
+
+@cli.command()
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder to write the clips and labels to.")  # fmt: skip
+@click.option("--clips", default=10, show_default=True, type=click.IntRange(min=1))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--sport", default="mixed", show_default=True,
+              type=click.Choice(["mixed", "tennis", "badminton", "padel"]))  # fmt: skip
+def synth(out: Path, clips: int, seed: int, sport: str) -> None:
+    """Make rallies with exact labels, in the TrackNetV2 layout (video/, csv/).
+
+    \b
+    tracknet synth --out rallies/ --clips 20 --seed 7
+    """
+    from jobs.console import progress
+    from pipeline.synth import SynthConfig, write_dataset
+
+    with progress("drawing rallies") as report:
+        paths = write_dataset(
+            out, clips, seed, SynthConfig(sport=sport), lambda d, n: report(d, n, "clips")
+        )
+    click.echo("\n".join(str(path) for path in paths))
+
+
+@cli.command()
+@click.option("--out", default=Path("demo"), show_default=True,
+              type=click.Path(file_okay=False, path_type=Path))  # fmt: skip
+@click.option("--weights", default=DEFAULT_WEIGHTS, show_default=True)
+@click.option("--seed", default=2026, show_default=True, type=click.IntRange(min=0))
+def demo(out: Path, weights: str, seed: int) -> None:
+    """Make a rally, track it on an embedded Ray, and show the result: tables, picture, video.
+
+    \b
+    tracknet demo --out demo/
+    """
+    from jobs.console import print_inventory, print_report, progress
+    from jobs.settings import TrackSettings
+    from jobs.show import ball_rows, trajectory_of
+    from pipeline import render as drawing
+    from pipeline.synth import SynthConfig, write_dataset
+    from schemas.store import Store
+
+    with progress("drawing a rally") as report:
+        (rally,) = write_dataset(
+            out / "rallies", 1, seed, SynthConfig(sport="tennis", frames=(150, 150)),
+            lambda d, n: report(d, n, "clips"),
+        )  # fmt: skip
+    tables = out / "tables"
+    result = _track_here((str(rally),), tables, TrackSettings(weights=weights), fresh=True)
+    print_report(result, tables, as_json=False)
+    print_inventory(Store(tables), show_all=True, as_json=False)
+    table = trajectory_of(Store(tables), rally)
+    drawing.render(rally, ball_rows(table), out / "rally.mp4")
+    drawing.snapshot(rally, ball_rows(table), out / "rally.png", background="median")
+    click.echo(f"tables    {tables}/trajectories/*.parquet")
+    click.echo(f"video     {out / 'rally.mp4'}")
+    click.echo(f"picture   {out / 'rally.png'}")
+
+
+@cli.command()
+@as_json
+def models(as_json: bool) -> None:
+    """List every model: parameters, multiply-accumulates, input, output, source.
+
+    \b
+    tracknet models
+    tracknet models --json
+    """
+    from dataclasses import asdict
+
+    from jobs.console import print_table
+    from pipeline.complexity import model_cards
+
+    cards = model_cards()
+    if as_json:
+        click.echo(json.dumps([asdict(card) for card in cards], indent=1))
+        return
+    rows = [
+        (
+            card.arch + (f" ({card.variant})" if card.variant else ""),
+            f"{card.parameters / 1e6:.2f}",
+            f"{card.macs_per_window / 1e9:.2f}",
+            f"{card.macs_per_frame / 1e9:.2f}",
+            card.input,
+            card.output,
+            card.source,
+        )
+        for card in cards
+    ]
+    columns = ("model", "params M", "GMAC/window", "GMAC/frame", "input", "output", "source")
+    print_table(columns, rows, right=(1, 2, 3))
+
+
+@cli.group()
+def weights() -> None:
+    """Convert and describe weights files."""
+
+
+@weights.command()
+@click.argument("src", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--arch", required=True, help="v2, v4, v5, v2_rstr, v3 or inpaintnet.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="The .safetensors file to write.")  # fmt: skip
+def convert(src: Path, arch: str, out: Path) -> None:
+    """Turn a released checkpoint (.pt, .pth) into a weights file, without executing its code.
+
+    \b
+    tracknet weights convert TrackNetV5.pth --arch v5 --out v5.safetensors
+    """
+    from pipeline.convert import convert as convert_weights
+
+    info = convert_weights(src, arch, out)
+    click.echo(f"{out}: {info.arch}, {info.parameters / 1e6:.2f} M parameters, {info.hash[:16]}")
+
+
+@weights.command()
+@click.argument("file", metavar="NAME_OR_FILE")
+def show(file: str) -> None:
+    """Show what a weights file says of itself: config, hash, training record, metrics.
+
+    \b
+    tracknet weights show v5-nano
+    """
+    from dataclasses import asdict
+
+    from pipeline.checkpoint import describe
+
+    click.echo(json.dumps(asdict(describe(file)), indent=1))
+
+
+@cli.group()
+def jobs() -> None:
+    """Look after runs on a Ray cluster."""
+
+
+required_address = click.option(
+    "--address", required=True, help="Job server, such as http://head:8265.", metavar="URL"
+)
+
+
+@jobs.command("list")
+@required_address
+@as_json
+def list_jobs(address: str, as_json: bool) -> None:
+    """List the cluster's tracknet jobs, newest first.
+
+    \b
+    tracknet jobs list --address http://head:8265
+    """
+    from dataclasses import asdict
+
+    from jobs.console import print_table
+
+    found = _cluster(address).jobs()
+    if as_json:
+        click.echo(json.dumps([asdict(job) for job in found], indent=1))
+    else:
+        print_table(
+            ("job", "status", "command"),
+            [(job.job_id, job.status, job.entrypoint) for job in found],
+        )
+
+
+@jobs.command()
+@click.argument("job_id")
+@required_address
+def status(job_id: str, address: str) -> None:
+    """Print a job's status and the cluster's message.
+
+    \b
+    tracknet jobs status raysubmit_x --address http://head:8265
+    """
+    state = _cluster(address).state(job_id)
+    click.echo(f"{state.status}  {state.message}".strip())
+
+
+@jobs.command()
+@click.argument("job_id")
+@required_address
+@click.option("--follow", is_flag=True, help="Go on until the job ends.")
+def logs(job_id: str, address: str, follow: bool) -> None:
+    """Print what a job has printed.
+
+    \b
+    tracknet jobs logs raysubmit_x --address http://head:8265 --follow
+    """
+    cluster = _cluster(address)
+    for piece in cluster.follow(job_id) if follow else [cluster.logs(job_id)]:
+        click.echo(piece, nl=False)
+
+
+@jobs.command()
+@click.argument("job_id")
+@required_address
+def stop(job_id: str, address: str) -> None:
+    """Stop a job; the same `track` resumes it later.
+
+    \b
+    tracknet jobs stop raysubmit_x --address http://head:8265
+    """
+    click.echo(_cluster(address).stop(job_id).status)
+
+
+def _cluster(address: str) -> Any:
+    from jobs.submit import Cluster
+
+    cluster = Cluster(address)
+    click.echo(f"cluster {cluster.address}", err=True)
+    return cluster
+
+
+def _track_here(
+    inputs: tuple[str, ...], out: Path, settings: TrackSettings, fresh: bool
+) -> TrackReport:
+    from jobs.console import progress
+    from jobs.sources import find_sources
+    from jobs.track import track as run
+
+    sources = find_sources(inputs)
+    with progress("tracking") as report:
+
+        def on_progress(step: TrackProgress) -> None:
+            unit = "videos" if step.stage == "probe" else "frames"
+            videos = f"{step.videos}/{step.videos_total} videos"
+            report(step.done, step.total, unit, step.stage, videos)
+
+        return run(sources, out, settings, fresh, on_progress)
+
+
+def _track_on_cluster(
+    address: str,
+    inputs: tuple[str, ...],
+    out: Path,
+    settings: TrackSettings,
+    fresh: bool,
+    as_json: bool,
+) -> int:
+    from jobs.submit import exit_code
+    from pipeline.checkpoint import find_weights
+
+    flags = [("--fresh", fresh), ("--retry", settings.retry_quarantined), ("--json", as_json)]
+    stride = settings.detector.stride
+    arguments = [
+        "track",
+        *(os.path.abspath(text) for text in inputs),  # noqa: PTH100 - may be a glob
+        *("--out", str(out.absolute())),
+        *("--weights", str(find_weights(settings.weights).absolute())),
+        *("--device", settings.device),
+        *(("--stride", str(stride)) if stride else ()),
+        *("--peak", settings.detector.peak),
+        *("--threshold", str(settings.detector.threshold)),
+        *("--shard-seconds", str(settings.shard_seconds)),
+        *("--workers", str(settings.workers)),
+        *(flag for flag, wanted in flags if wanted),
+    ]
+    cluster = _cluster(address)
+    job_id = cluster.submit(arguments)
+    click.echo(f"job {job_id}", err=True)
+    try:
+        for piece in cluster.follow(job_id):
+            click.echo(piece, nl=False)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nThe job goes on. Stop it with: tracknet jobs stop {job_id} "
+            f"--address {cluster.address}",
+            err=True,
+        )
+        return 1
+    state = cluster.state(job_id)
+    click.echo(f"job {job_id} {state.status}", err=True)
+    return exit_code(state)
+
+
+def main() -> None:
+    """Entry point: errors that were raised on purpose become one line and an exit code."""
+    from pipeline.errors import InputError, TrackNetError
+
+    try:
+        cli()
+    except InputError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except TrackNetError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        from schemas.errors import StoreError
+
+        if not isinstance(error, StoreError):
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""From frame rows to published videos: the exactly-once commit.
+
+Rows come in any order, from any worker, perhaps twice.  A `Committer` gathers them per shard,
+stages a shard when it is whole, and publishes a video when all its shards are staged.  What was
+staged before a crash is taken as it is.  It keeps in memory only the rows of shards in flight.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.plan import PlannedVideo, Unreadable, video_from_row
+from pipeline.video import Video
+from schemas.store import ResultKey, Store
+from schemas.tables import ABSENT, DETECTED, SCHEMA_VERSION, STAGED, TRAJECTORIES, UNDECODABLE
+
+ROW_COLUMNS = ["frame", "status", "x_px", "y_px", "score"]
+
+
+@dataclass
+class _OpenShard:
+    """A shard whose rows are coming in; `report` is there once it has been read to its end."""
+
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    report: dict[str, Any] | None = None
+
+    def is_whole(self) -> bool:
+        return self.report is not None and len(self.rows) == self.report["answered"]
+
+
+@dataclass
+class CommitTotals:
+    """What a run has committed so far; the progress display reads it."""
+
+    frames: int = 0
+    detected: int = 0
+    videos: int = 0
+    decode_s: float = 0.0
+    model_s: float = 0.0
+    commit_s: float = 0.0
+
+
+class Committer:
+    """Takes frame rows, leaves published videos.
+
+    Args:
+        store: the output folder, locked by the caller.
+        key: what the rows are made with.
+        run_id: of the run, for the manifests.
+        metadata: for every trajectory file (weights, settings, versions).
+    """
+
+    def __init__(
+        self, store: Store, key: ResultKey, run_id: str, metadata: Mapping[str, Any]
+    ) -> None:
+        self.store = store
+        self.key = key
+        self.run_id = run_id
+        self.metadata = metadata
+        self.totals = CommitTotals()
+        self._videos: dict[str, PlannedVideo] = {}
+        self._missing: dict[str, set[int]] = {}
+        self._open: dict[tuple[str, int], _OpenShard] = {}
+
+    def expect(self, video: PlannedVideo) -> list[range]:
+        """Announce a video; returns the shards that are still to be done.
+
+        A video whose shards were all staged before is published at once.
+        """
+        todo = [s for s in video.shards if not self.store.is_staged(video.video_id, s)]
+        self._videos[video.video_id] = video
+        self._missing[video.video_id] = {shard.start for shard in todo}
+        if not todo:
+            self._publish(video.video_id)
+        return todo
+
+    def add(self, table: pa.Table) -> None:
+        """Take rows of `jobs.stages.FRAME_ROW`."""
+        started = time.perf_counter()
+        for row in table.to_pylist():
+            shard = self._open.setdefault((row["video_id"], row["shard_first"]), _OpenShard())
+            if row["report"] is not None:
+                shard.report = json.loads(row["report"])
+                self.totals.decode_s += shard.report["decode_s"]
+            elif row["frame"] not in shard.rows:  # a retried task may deliver a row again
+                shard.rows[row["frame"]] = {name: row[name] for name in ROW_COLUMNS}
+                self.totals.frames += 1
+                self.totals.detected += row["status"] == DETECTED
+                self.totals.model_s += row["model_s"]
+        touched = zip(table["video_id"].to_pylist(), table["shard_first"].to_pylist(), strict=True)
+        for name in dict.fromkeys(touched):
+            if name in self._open and self._open[name].is_whole():
+                self._stage(*name, self._open.pop(name))
+        self.totals.commit_s += time.perf_counter() - started
+
+    def _stage(self, video_id: str, first: int, shard: _OpenShard) -> None:
+        if first not in self._missing.get(video_id, ()):
+            return  # staged already: the task was retried after its last row had arrived
+        assert shard.report is not None
+        owned = range(*shard.report["owned"])
+        rows = [shard.rows.get(frame, {"frame": frame, "status": UNDECODABLE}) for frame in owned]
+        self.store.stage(video_id, owned, pa.Table.from_pylist(rows, STAGED), shard.report)
+        self._missing[video_id].discard(first)
+        if not self._missing[video_id]:
+            self._publish(video_id)
+
+    def _publish(self, video_id: str) -> None:
+        planned = self._videos.pop(video_id)
+        del self._missing[video_id]
+        staged, reports = self.store.staged(video_id, list(planned.shards))
+        video = video_from_row(self.store.read_video(video_id))
+        problems = _problems(video, planned, reports)
+        for source in (video.source, *planned.copies):
+            named = [{**row, "source": source} for row in problems]
+            self.store.write_quarantine(source, named)
+        counts = {name: staged["status"].to_pylist().count(name) for name in _COUNTED}
+        decoders = sorted({name for report in reports for name in report["decoders"]})
+        manifest = {
+            "video_id": video_id,
+            "source": video.source,
+            "run_id": self.run_id,
+            "result_key": self.key.digest,
+            "schema_version": SCHEMA_VERSION,
+            "decoders": decoders,
+            "whole": not problems,
+            **counts,
+        }
+        metadata = {
+            **self.metadata,
+            "schema_version": str(SCHEMA_VERSION),
+            "decoder": "+".join(decoders),
+            "time_base": str(video.time_base),
+        }
+        self.store.publish(trajectory_table(video, staged), manifest, metadata)
+        self.totals.videos += 1
+
+
+_COUNTED = (DETECTED, ABSENT, UNDECODABLE)
+
+
+def trajectory_table(video: Video, rows: pa.Table) -> pa.Table:
+    """Staged rows as rows of `schemas.tables.TRAJECTORIES`, with time and normalised position."""
+    n = len(rows)
+    status = np.array(rows["status"].to_pylist())
+    times = video.time_s()
+
+    def normalised(column: str, size: int) -> pa.Array:
+        values = rows[column].to_numpy(zero_copy_only=False).astype(np.float64)
+        return pa.array((values + 0.5) / size, pa.float32(), from_pandas=True)
+
+    columns = {
+        "video_id": pa.array([video.video_id] * n),
+        "source": pa.array([video.source] * n),
+        "frame": rows["frame"],
+        "pts": pa.array(video.pts),
+        "time_s": pa.nulls(n, pa.float64()) if times is None else pa.array(times),
+        "status": rows["status"],
+        "visible": pa.array(status == DETECTED, mask=status == UNDECODABLE),
+        "x_px": rows["x_px"],
+        "y_px": rows["y_px"],
+        "x_norm": normalised("x_px", video.width),
+        "y_norm": normalised("y_px", video.height),
+        "score": rows["score"],
+    }
+    return pa.table(columns).cast(TRAJECTORIES)
+
+
+def _problems(
+    video: Video, planned: PlannedVideo, reports: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Quarantine rows but for the source: what the container lacks, what no decoder could read."""
+    rows = []
+    base = {"video_id": video.video_id}
+    if video.damage:
+        rows.append({**base, "stage": "probe", "error": video.damage, "attempts": 1})
+    for owned, report in zip(planned.shards, reports, strict=True):
+        if report["damage"]:
+            error = "; ".join([report["damage"], *report["errors"]])
+            where = {"shard_first": owned.start, "shard_stop": owned.stop, "stage": "decode"}
+            rows.append({**base, **where, "error": error, "attempts": report["attempts"]})
+    return rows
+
+
+def unreadable_row(unreadable: Unreadable) -> dict[str, Any]:
+    """The quarantine row of a source that is no video."""
+    return {
+        "source": unreadable.source,
+        "stage": "probe",
+        "error": unreadable.error,
+        "attempts": 1,
+    }

@@ -1,0 +1,173 @@
+"""What people see: progress on a terminal, tables, summaries.
+
+Results go to standard output, progress to standard error; `as_json` gives a machine one JSON
+document instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from jobs.plan import Plan, PlannedVideo
+from jobs.show import inventory
+from jobs.track import TrackReport
+from schemas.store import Store
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[..., None]]:
+    """A progress bar with rate and time left on a terminal; nothing elsewhere."""
+    terminal = console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=terminal,
+        disable=not terminal.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(label, total=1, unit="", rate="", note="")
+
+        def report(done: int, total: int, unit: str, stage: str = label, note: str = "") -> None:
+            if bar.tasks[0].description != stage:
+                bar.reset(task, total=total, description=stage)
+            speed = bar.tasks[0].speed
+            rate = f"{speed:.1f} {unit}/s" if speed else ""
+            bar.update(task, completed=done, total=total, unit=unit, rate=rate, note=note)
+
+        yield report
+
+
+def console(stderr: bool = False) -> Console:
+    return Console(stderr=stderr, highlight=False)
+
+
+def print_table(
+    columns: tuple[str, ...], rows: list[tuple[Any, ...]], right: tuple[int, ...] = ()
+) -> None:
+    table = Table(box=SIMPLE, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(
+            column, justify="right" if i in right else "left", overflow="fold",
+            no_wrap=i in right,
+        )  # fmt: skip
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console().print(table)
+
+
+def print_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        videos = [
+            {
+                "source": video.source,
+                "video_id": video.video_id,
+                "frames": video.frames,
+                "duration_s": video.duration_s,
+                "shards": [[shard.start, shard.stop] for shard in video.shards],
+                "damage": video.damage,
+                "copies": video.copies,
+            }
+            for video in plan.videos
+        ]
+        unreadable = [{"source": bad.source, "error": bad.error} for bad in plan.unreadable]
+        print(json.dumps({"videos": videos, "unreadable": unreadable}, indent=1))
+        return
+    rows = [
+        (
+            video.source,
+            video.frames,
+            "" if video.duration_s is None else f"{video.duration_s:.1f}",
+            len(video.shards),
+            _note(video),
+        )
+        for video in plan.videos
+    ]
+    print_table(("video", "frames", "seconds", "shards", "note"), rows, right=(1, 2, 3))
+    print(f"{len(plan.videos)} videos, {plan.frames} frames, {plan.shards} shards")
+    for bad in plan.unreadable:
+        print(f"unreadable: {bad.source}: {bad.error}")
+
+
+def _note(video: PlannedVideo) -> str:
+    copies = f"{len(video.copies)} more with the same content" if video.copies else ""
+    return "; ".join(filter(None, [video.damage or "", copies]))
+
+
+def print_report(report: TrackReport, out: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"out": str(out), **asdict(report)}, indent=1))
+        return
+    rate = f"{report.detected / report.frames:.1%}" if report.frames else "-"
+    seconds = report.seconds
+    print(
+        f"{report.videos} videos tracked, {report.skipped} complete before; {report.frames} frames,"
+        f" ball in {rate}; {seconds['wall']:.1f} s"
+        f" (start {seconds['start']:.1f}, decode {seconds['decode']:.1f},"
+        f" model {seconds['model']:.1f}, commit {seconds['commit']:.2f})"
+    )
+    print_quarantine(report.quarantined)
+
+
+def print_quarantine(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        where = ""
+        if row.get("shard_first") is not None:
+            where = f" frames {row['shard_first']}-{row['shard_stop'] - 1}:"
+        print(f"not read whole: {row['source']}:{where} {row['error']}")
+
+
+def print_inventory(store: Store, show_all: bool, as_json: bool) -> None:
+    found = inventory(store)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+
+    def percent(share: float | None) -> str:
+        return "-" if share is None else f"{share:.1%}"
+
+    videos = found["videos"] if show_all else found["videos"][:40]
+    print_table(
+        ("video", "frames", "coverage", "ball seen", ""),
+        [
+            (
+                video["source"],
+                video["frames"],
+                percent(video["coverage"]),
+                percent(video["detection_rate"]),
+                "" if video["whole"] else "not read whole",
+            )
+            for video in videos
+        ],
+        right=(1, 2, 3),
+    )
+    if len(videos) < len(found["videos"]):
+        print(f"... and {len(found['videos']) - len(videos)} more (--all)")
+    totals = found["totals"]
+    print(
+        f"{totals['videos']} videos, {totals['frames']} frames, "
+        f"{totals['detected']} with a ball, {totals['runs']} runs"
+    )
+    print_quarantine(found["quarantine"])

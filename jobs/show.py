@@ -1,0 +1,71 @@
+"""Reading tables back for people: the trajectory of a video, the inventory of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.decoder import Decoder
+from pipeline.errors import InputError
+from pipeline.render import BallRow
+from schemas.store import Store
+from schemas.tables import DETECTED, UNDECODABLE
+
+
+def trajectory_of(store: Store, video: Path) -> pa.Table:
+    """The published rows of a video file, wherever it lies now: its content decides.
+
+    Raises:
+        InputError: the folder holds no rows of a video with this content.
+        VideoError: the file is no video.
+    """
+    with Decoder() as decoder:
+        video_id = decoder.probe(video.absolute()).video_id
+    try:
+        return store.read_trajectory(video_id)
+    except KeyError as error:
+        raise InputError(
+            f"{store.root} holds no rows of {video}; run: tracknet track {video} --out {store.root}"
+        ) from error
+
+
+def ball_rows(table: pa.Table) -> Iterator[BallRow]:
+    """The rows of a trajectory as the renderer takes them."""
+    for batch in table.select(["frame", "x_px", "y_px", "score", "pts"]).to_batches(4096):
+        yield from (BallRow(**row) for row in batch.to_pylist())
+
+
+def inventory(store: Store) -> dict[str, Any]:
+    """What is in an output folder, from its manifests: videos, totals, problems, runs."""
+    videos = [
+        {
+            "source": manifest["source"],
+            "video_id": manifest["video_id"],
+            "frames": manifest["rows"],
+            "coverage": _share(manifest["rows"] - manifest[UNDECODABLE], manifest["rows"]),
+            "detected": manifest[DETECTED],
+            "detection_rate": _share(manifest[DETECTED], manifest["rows"] - manifest[UNDECODABLE]),
+            "whole": manifest["whole"],
+        }
+        for manifest in store.manifests()
+    ]
+    runs = store.runs()
+    return {
+        "videos": videos,
+        "totals": {
+            "videos": len(videos),
+            "frames": sum(video["frames"] for video in videos),
+            "detected": sum(video["detected"] for video in videos),
+            "runs": len(runs),
+        },
+        "quarantine": store.quarantine(),
+        "runs": [{**run, "started": str(run["started"]), "finished": str(run["finished"])}
+                 for run in runs],
+    }  # fmt: skip
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,251 @@
+"""The two stages that Ray runs: decode shards, detect balls.
+
+    shard row ──DecodeStage──▶ chunk rows (pictures) + one end row ──DetectStage──▶ frame rows
+
+A stage is set up once in its worker and then maps batches; there is no science in it.  What
+travels are Arrow tables, pictures as plain bytes.  An end row closes its shard and carries the
+decoder's report; a shard that cannot be read yields its end row all the same, so nothing is lost
+without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from jobs.plan import video_from_row
+from jobs.settings import TrackSettings
+from pipeline.background import median_background
+from pipeline.decoder import Decoder, ShardReader
+from pipeline.engine import Detection, Detector, FrameChunk
+from pipeline.errors import VideoError
+from pipeline.peaks import to_source
+from pipeline.video import Video
+from pipeline.windows import Chunk, Shard, WindowSpec, cut_chunks, needed_frames
+from schemas.store import Store
+from schemas.tables import ABSENT, DETECTED, UNDECODABLE
+
+CHUNK_ROW = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("shard_first", pa.int32()),
+        ("owned_start", pa.int32()),
+        ("owned_stop", pa.int32()),
+        ("first", pa.int32()),
+        ("n_frames", pa.int32()),
+        ("source_width", pa.int32()),
+        ("source_height", pa.int32()),
+        ("missing", pa.list_(pa.int32())),
+        ("pictures", pa.large_binary()),
+        ("background", pa.large_binary()),
+        ("report", pa.string()),
+    ]
+)
+FRAME_ROW = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("shard_first", pa.int32()),
+        ("frame", pa.int32()),
+        ("status", pa.string()),
+        ("x_px", pa.float32()),
+        ("y_px", pa.float32()),
+        ("score", pa.float32()),
+        ("report", pa.string()),
+        ("model_s", pa.float64()),
+    ]
+)
+
+
+class DecodeStage:
+    """Decodes shards into chunks, in a child process that may be killed.
+
+    Args:
+        out: the output folder, where the probed videos are.
+        settings: of the run.
+        spec, stride: how windows are laid.
+    """
+
+    def __init__(self, out: Path, settings: TrackSettings, spec: WindowSpec, stride: int) -> None:
+        self.store = Store(out)
+        self.settings = settings
+        self.spec = spec
+        self.stride = stride
+        self.decoder = Decoder(settings.decoder)
+        self.background: tuple[str, np.ndarray] | None = None
+
+    def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
+        for row in shards.to_pylist():
+            yield from self._decode(row["video_id"], range(row["first"], row["stop"]))
+
+    def _decode(self, video_id: str, owned: range) -> Iterator[pa.Table]:
+        started = time.perf_counter()
+        video = video_from_row(self.store.read_video(video_id))
+        needed = needed_frames(owned, video.frames, self.spec, self.stride)
+        reader = self.decoder.read(video, Shard(owned, needed), self.spec.width, self.spec.height)
+        report: dict[str, Any] = {"owned": [owned.start, owned.stop], "answered": 0}
+        try:
+            background = self._background_of(video)
+            for chunk in self._chunks(reader, video, Shard(owned, needed)):
+                report["answered"] += len(chunk.owned)
+                yield _chunk_row(video, owned, chunk, background)
+        except VideoError as error:
+            reader.report.damage = str(error)
+        report |= {
+            "decoders": reader.report.decoders,
+            "attempts": reader.report.attempts,
+            "errors": reader.report.errors,
+            "damage": reader.report.damage,
+            "decode_s": time.perf_counter() - started,
+        }
+        yield _end_row(video, owned, report)
+
+    def _background_of(self, video: Video) -> np.ndarray | None:
+        if not self.spec.background:
+            return None
+        if self.background is None or self.background[0] != video.video_id:
+            picture = median_background(self.decoder, video, self.spec.width, self.spec.height)
+            self.background = (video.video_id, picture)
+        return self.background[1]
+
+    def _chunks(self, reader: ShardReader, video: Video, shard: Shard) -> Iterator[FrameChunk]:
+        """Assemble the decoder's batches into chunks; one without any picture is left out."""
+        chunks = cut_chunks(shard, video.frames, self.spec, self.stride, self.settings.chunk_frames)
+        waiting = list(chunks)
+        pictures: dict[int, np.ndarray] = {}
+        for batch in reader:
+            present = [batch.first + i for i in range(batch.count) if i not in batch.missing]
+            for frame, picture in zip(present, batch.pictures, strict=True):
+                pictures[frame] = picture.copy()
+            while waiting and waiting[0].needed.stop <= batch.first + batch.count:
+                yield from _assemble(waiting.pop(0), pictures, video.frames)
+                still_needed = waiting[0].needed.start if waiting else video.frames
+                pictures = {f: p for f, p in pictures.items() if f >= still_needed}
+        for chunk in waiting:
+            yield from _assemble(chunk, pictures, video.frames)
+
+
+def _assemble(chunk: Chunk, pictures: dict[int, np.ndarray], n_frames: int) -> Iterator[FrameChunk]:
+    present = [frame for frame in chunk.needed if frame in pictures]
+    if not any(frame in chunk.owned for frame in present):
+        return
+    stand_in = pictures[present[0]]
+    yield FrameChunk(
+        owned=chunk.owned,
+        first=chunk.needed.start,
+        n_frames=n_frames,
+        pictures=np.stack([pictures.get(frame, stand_in) for frame in chunk.needed]),
+        missing=frozenset(chunk.needed) - frozenset(present),
+    )
+
+
+def _chunk_row(
+    video: Video, shard: range, chunk: FrameChunk, background: np.ndarray | None
+) -> pa.Table:
+    row = {
+        "video_id": video.video_id,
+        "shard_first": shard.start,
+        "owned_start": chunk.owned.start,
+        "owned_stop": chunk.owned.stop,
+        "first": chunk.first,
+        "n_frames": chunk.n_frames,
+        "source_width": video.width,
+        "source_height": video.height,
+        "missing": sorted(chunk.missing),
+        "pictures": chunk.pictures.tobytes(),
+        "background": None if background is None else background.tobytes(),
+    }
+    return pa.Table.from_pylist([row], CHUNK_ROW)
+
+
+def _end_row(video: Video, shard: range, report: dict[str, Any]) -> pa.Table:
+    row = {
+        "video_id": video.video_id,
+        "shard_first": shard.start,
+        "report": json.dumps(report),
+    }
+    return pa.Table.from_pylist([row], CHUNK_ROW)
+
+
+class DetectStage:
+    """Hosts the model and turns chunks into frame rows.
+
+    Args:
+        weights: bytes of the weights file, from the object store.
+        name: what to call them in errors.
+        settings: of the run.
+        device: `cpu` or `cuda`.
+        threads: PyTorch's threads on the CPU.
+    """
+
+    def __init__(
+        self,
+        weights: ray.ObjectRef[bytes],
+        name: str,
+        settings: TrackSettings,
+        device: str,
+        threads: int,
+    ) -> None:
+        import torch
+
+        from pipeline.checkpoint import load_model_bytes
+
+        torch.set_num_threads(threads)
+        model = load_model_bytes(ray.get(weights), name)
+        self.detector = Detector(model, settings.detector, device)
+
+    def __call__(self, chunks: pa.Table) -> Iterator[pa.Table]:
+        for row in chunks.to_pylist():
+            if row["report"] is None:
+                yield self._detect(row)
+            else:
+                end = {name: row[name] for name in ("video_id", "shard_first", "report")}
+                yield pa.Table.from_pylist([end], FRAME_ROW)
+
+    def _detect(self, row: dict[str, Any]) -> pa.Table:
+        started = time.perf_counter()
+        spec = self.detector.spec
+        pictures = np.frombuffer(row["pictures"], np.uint8)
+        pictures = pictures.reshape(-1, spec.height, spec.width, 3)
+        background = None
+        if row["background"] is not None:
+            background = np.frombuffer(row["background"], np.uint8).reshape(pictures.shape[1:])
+        chunk = FrameChunk(
+            owned=range(row["owned_start"], row["owned_stop"]),
+            first=row["first"],
+            n_frames=row["n_frames"],
+            pictures=pictures,
+            missing=frozenset(row["missing"]),
+            background=background,
+        )
+        source_size = (row["source_width"], row["source_height"])
+        detections = self.detector.detect(chunk)
+        seconds_per_frame = (time.perf_counter() - started) / len(detections)
+        rows = [
+            {
+                "video_id": row["video_id"],
+                "shard_first": row["shard_first"],
+                "frame": detection.frame,
+                "model_s": seconds_per_frame,
+                **_ball(detection, (spec.width, spec.height), source_size),
+            }
+            for detection in detections
+        ]
+        return pa.Table.from_pylist(rows, FRAME_ROW)
+
+
+def _ball(
+    detection: Detection, network_size: tuple[int, int], source_size: tuple[int, int]
+) -> dict[str, Any]:
+    if not detection.decoded:
+        return {"status": UNDECODABLE}
+    if detection.peak is None:
+        return {"status": ABSENT}
+    x_px, y_px = to_source(detection.peak, network_size, source_size)
+    return {"status": DETECTED, "x_px": x_px, "y_px": y_px, "score": detection.peak.score}

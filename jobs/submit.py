@@ -1,0 +1,173 @@
+"""Sending a run to a cluster that is already there, through Ray's Job Submission API.
+
+Code travels, weights and video do not: the job's working directory holds this project's Python
+files and nothing else, and paths mean the same on every node (shared storage).  The same command
+line runs there, inside the cluster, as it would run here.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.cluster import INSIDE_JOB
+from pipeline.errors import TrackNetError
+
+_CODE = ("pipeline", "jobs", "schemas", "cli.py")
+_POLL_S = 1.0
+_FINAL = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
+
+
+class ClusterError(TrackNetError):
+    """The cluster cannot be reached, or does not know the job."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job as the cluster sees it.
+
+    Attributes:
+        job_id: what `logs`, `status` and `stop` take.
+        status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED.
+        exit_code: of the job's command; None while it runs and when it was stopped.
+        entrypoint: the command.
+        message: the cluster's words.
+    """
+
+    job_id: str
+    status: str
+    exit_code: int | None
+    entrypoint: str
+    message: str
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in _FINAL
+
+
+class Cluster:
+    """A Ray cluster's job server.
+
+    Args:
+        address: `http://host:8265`, or `host:8265`.
+
+    Raises:
+        ClusterError: nothing answers there.
+    """
+
+    def __init__(self, address: str) -> None:
+        from ray.job_submission import JobSubmissionClient
+
+        self.address = address if "://" in address else f"http://{address}"
+        with _without_ray_address():
+            try:
+                self._client = JobSubmissionClient(self.address)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise ClusterError(
+                    f"{self.address}: no Ray job server answers there ({_first_line(error)}); "
+                    "give the dashboard's address, by default port 8265 of the head node"
+                ) from error
+
+    def submit(self, arguments: list[str]) -> str:
+        """Run `tracknet ARGUMENTS...` on the cluster; returns the job's id."""
+        with tempfile.TemporaryDirectory() as folder:
+            _copy_code(Path(folder))
+            return self._client.submit_job(
+                entrypoint="python -m cli " + shlex.join(arguments),
+                runtime_env={"working_dir": folder, "env_vars": {INSIDE_JOB: "1"}},
+                metadata={"project": "tracknet"},
+            )
+
+    def state(self, job_id: str) -> JobState:
+        """How a job is doing.
+
+        Raises:
+            ClusterError: the cluster knows no such job.
+        """
+        try:
+            return _state(self._client.get_job_info(job_id))
+        except RuntimeError as error:
+            raise ClusterError(f"{self.address}: no job {job_id} ({_first_line(error)})") from error
+
+    def jobs(self) -> list[JobState]:
+        """The jobs submitted by this project, newest first."""
+        found = [j for j in self._client.list_jobs() if j.submission_id is not None]
+        ours = [j for j in found if (j.metadata or {}).get("project") == "tracknet"]
+        return [_state(j) for j in sorted(ours, key=lambda j: -(j.start_time or 0))]
+
+    def logs(self, job_id: str) -> str:
+        """All that a job has printed so far."""
+        self.state(job_id)
+        return self._client.get_job_logs(job_id)
+
+    def follow(self, job_id: str) -> Iterator[str]:
+        """Pieces of the log as they come, until the job has ended."""
+        printed = 0
+        while True:
+            ended = self.state(job_id).is_final
+            log = self._client.get_job_logs(job_id)
+            if len(log) > printed:
+                yield log[printed:]
+                printed = len(log)
+            if ended:
+                return
+            time.sleep(_POLL_S)
+
+    def stop(self, job_id: str, timeout_s: float = 60.0) -> JobState:
+        """Stop a job and wait until it has ended."""
+        self.state(job_id)
+        self._client.stop_job(job_id)
+        deadline = time.monotonic() + timeout_s
+        while not (state := self.state(job_id)).is_final and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return state
+
+
+def exit_code(state: JobState) -> int:
+    """The exit code that `tracknet track --address` ends with: the job's, 1 if it was stopped."""
+    if state.status == "SUCCEEDED":
+        return 0
+    return state.exit_code or 1
+
+
+def _state(info: Any) -> JobState:
+    return JobState(
+        job_id=info.submission_id,
+        status=str(info.status.value if hasattr(info.status, "value") else info.status),
+        exit_code=info.driver_exit_code,
+        entrypoint=info.entrypoint,
+        message=info.message or "",
+    )
+
+
+def _copy_code(folder: Path) -> None:
+    root = Path(__file__).parent.parent
+    only_code = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.pyc")
+    for name in _CODE:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, folder / name, ignore=only_code)
+        else:
+            shutil.copy2(root / name, folder / name)
+
+
+@contextmanager
+def _without_ray_address() -> Iterator[None]:
+    # RAY_ADDRESS silently wins over the address that the user typed.
+    saved = os.environ.pop("RAY_ADDRESS", None)
+    try:
+        yield
+    finally:
+        if saved is not None:
+            os.environ["RAY_ADDRESS"] = saved
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,317 @@
+"""The main job: an archive of videos goes in, one row per frame comes out.
+
+    plan ──▶ shards ──▶ [Ray Data: DecodeStage ──▶ DetectStage] ──▶ Committer ──▶ tables
+
+Ray Data streams shards through the two pools with back-pressure; the driver takes frame rows as
+they come and commits them.  Whatever is killed, the same call again does only what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import ray
+
+from jobs.cluster import cluster_gpus, ray_session
+from jobs.commit import Committer, CommitTotals, unreadable_row
+from jobs.plan import Plan, make_plan
+from jobs.settings import TrackSettings
+from jobs.stages import DecodeStage, DetectStage
+from pipeline.checkpoint import describe, find_weights, load_model
+from pipeline.engine import window_spec
+from schemas.store import ResultKey, Store
+
+SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
+QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages
+_BLOCK_BYTES = 16 << 20
+_PACKAGES = ("tracknet", "torch", "ray", "decord", "av", "opencv-python", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class TrackProgress:
+    """Where a run stands.
+
+    Attributes:
+        stage: `probe`, `start` or `track`.
+        done, total: sources while probing, frames while tracking.
+        videos, videos_total: published and expected.
+    """
+
+    stage: str
+    done: int
+    total: int
+    videos: int = 0
+    videos_total: int = 0
+
+
+@dataclass(frozen=True)
+class TrackReport:
+    """What a run did.
+
+    Attributes:
+        run_id: its row in the runs table.
+        videos: published by this run.
+        skipped: complete before.
+        frames, detected: rows made by this run, and those with a ball.
+        quarantined: what is wrong, by source, also from runs before; see `schemas.tables`.
+        seconds: wall, decode, model, commit, start.
+    """
+
+    run_id: str
+    videos: int
+    skipped: int
+    frames: int
+    detected: int
+    quarantined: list[dict[str, Any]]
+    seconds: dict[str, float]
+
+
+OnProgress = Callable[[TrackProgress], None]
+
+
+def track(
+    sources: list[Path],
+    out: Path,
+    settings: TrackSettings,
+    fresh: bool = False,
+    on_progress: OnProgress = lambda _: None,
+) -> TrackReport:
+    """Track all sources into the tables of `out`.
+
+    Args:
+        sources: from `jobs.sources.find_sources`.
+        out: output folder; with a cluster it must be storage that all nodes share.
+        settings: of the run.
+        fresh: delete what is there and start again.
+        on_progress: called often, from this thread.
+
+    Raises:
+        MixedResults, Locked: see `schemas.store`.
+        InputError, WeightsError: settings or weights cannot be used.
+    """
+    store = Store(out)
+    with store.lock():
+        if fresh:
+            store.clear()
+        return _Run(sources, store, settings, on_progress).execute()
+
+
+class _Run:
+    """One run: the steps in order, and what they share."""
+
+    def __init__(
+        self, sources: list[Path], store: Store, settings: TrackSettings, on_progress: OnProgress
+    ) -> None:
+        self.sources = sources
+        self.store = store
+        self.on_progress = on_progress
+        self.settings = replace(settings, workers=settings.workers or default_workers())
+        self.weights = find_weights(settings.weights)
+        self.info = describe(self.weights)
+        self.spec = window_spec(load_model(self.weights))
+        self.stride = settings.detector.stride_for(self.spec)
+        now = datetime.now(UTC)
+        self.started = now
+        self.run_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
+
+    def execute(self) -> TrackReport:
+        clock = time.perf_counter()
+        plan = make_plan(
+            self.sources,
+            self.spec,
+            self.stride,
+            self.settings.shard_seconds,
+            self.settings.decoder,
+            self.store,
+            lambda done: self.on_progress(TrackProgress("probe", done, len(self.sources))),
+        )
+        for unreadable in plan.unreadable:
+            self.store.write_quarantine(unreadable.source, [unreadable_row(unreadable)])
+        self.on_progress(TrackProgress("start", 0, plan.frames, 0, len(plan.videos)))
+        with ray_session(self.settings.workers):
+            start_s = time.perf_counter() - clock
+            device = self._device()
+            key = ResultKey(self.info.hash, self.settings.deciding(self.stride, device))
+            self.store.claim(key)
+            committer = Committer(self.store, key, self.run_id, self._metadata(key))
+            todo, skipped = self._todo(plan)
+            self._write_run(key, "running", committer.totals, skipped, None)
+            try:
+                self._stream(todo, committer, device)
+            except BaseException:
+                self._write_run(key, "failed", committer.totals, skipped, clock)
+                raise
+        named = {str(source) for source in self.sources}
+        quarantined = [row for row in self.store.quarantine() if row["source"] in named]
+        status = "partial" if quarantined else "done"
+        self._write_run(key, status, committer.totals, skipped, clock, quarantined)
+        totals = committer.totals
+        return TrackReport(
+            run_id=self.run_id,
+            videos=totals.videos,
+            skipped=skipped,
+            frames=totals.frames,
+            detected=totals.detected,
+            quarantined=quarantined,
+            seconds={
+                "wall": time.perf_counter() - clock,
+                "start": start_s,
+                "decode": totals.decode_s,
+                "model": totals.model_s,
+                "commit": totals.commit_s,
+            },
+        )
+
+    def _device(self) -> str:
+        if self.settings.device != "auto":
+            return self.settings.device
+        return "cuda" if cluster_gpus() else "cpu"
+
+    def _todo(self, plan: Plan) -> tuple[Plan, int]:
+        """The videos that are not published yet, and how many are."""
+        if self.settings.retry_quarantined:
+            broken = {row["video_id"] for row in self.store.quarantine()}
+            for video in plan.videos:
+                if video.video_id in broken:
+                    self.store.withdraw(video.video_id)
+        todo = [v for v in plan.videos if not self.store.is_published(v.video_id)]
+        return Plan(todo, plan.unreadable), len(plan.videos) - len(todo)
+
+    def _stream(self, plan: Plan, committer: Committer, device: str) -> None:
+        """Send shards through Ray in waves, and commit what comes back."""
+        weights = ray.put(self.weights.read_bytes())
+        for wave in _waves(plan, committer):
+            for table in self._pipeline(wave, weights, device):
+                committer.add(table)
+                totals = committer.totals
+                self.on_progress(
+                    TrackProgress(
+                        "track", totals.frames, plan.frames, totals.videos, len(plan.videos)
+                    )
+                )
+
+    def _pipeline(
+        self, shards: list[dict[str, Any]], weights: ray.ObjectRef[bytes], device: str
+    ) -> Iterable[pa.Table]:
+        from ray.data import ActorPoolStrategy, from_items
+
+        _configure_ray_data()
+        on_gpu = device != "cpu"
+        pool = max(1, cluster_gpus()) if on_gpu else 1
+        threads = os.cpu_count() or 1
+        frames = (
+            from_items(shards, override_num_blocks=len(shards))
+            .map_batches(
+                DecodeStage,
+                fn_constructor_args=(self.store.root, self.settings, self.spec, self.stride),
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ActorPoolStrategy(min_size=1, max_size=self.settings.workers),
+                num_cpus=1,
+            )
+            .map_batches(
+                DetectStage,
+                fn_constructor_args=(weights, str(self.weights), self.settings, device, threads),
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ActorPoolStrategy(size=pool),
+                num_cpus=1,
+                num_gpus=1 if on_gpu else 0,
+            )
+        )
+        return frames.iter_batches(batch_size=None, batch_format="pyarrow")
+
+    def _metadata(self, key: ResultKey) -> dict[str, Any]:
+        return {
+            "weights": self.weights.stem,
+            "weights_hash": self.info.hash,
+            "arch": self.info.arch,
+            "result_key": key.digest,
+            "settings": dict(key.settings),
+            "run_id": self.run_id,
+            "versions": versions(),
+        }
+
+    def _write_run(
+        self,
+        key: ResultKey,
+        status: str,
+        totals: CommitTotals,
+        skipped: int,
+        clock: float | None,
+        quarantined: list[dict[str, Any]] | None = None,
+    ) -> None:
+        settings = asdict(self.settings) | {"weights": str(self.weights)}
+        self.store.write_run(
+            {
+                "run_id": self.run_id,
+                "status": status,
+                "started": self.started,
+                "finished": None if clock is None else datetime.now(UTC),
+                "result_key": key.digest,
+                "weights": str(self.weights),
+                "weights_hash": self.info.hash,
+                "settings": json.dumps(settings),
+                "versions": json.dumps(versions()),
+                "videos": totals.videos,
+                "videos_skipped": skipped,
+                "videos_quarantined": len({row["source"] for row in quarantined or []}),
+                "frames": totals.frames,
+                "frames_detected": totals.detected,
+                "wall_s": None if clock is None else time.perf_counter() - clock,
+                "decode_s": totals.decode_s,
+                "model_s": totals.model_s,
+                "commit_s": totals.commit_s,
+            }
+        )
+
+
+def _waves(plan: Plan, committer: Committer) -> Iterator[list[dict[str, Any]]]:
+    """The shards to do, in lists of bounded length, in the order of the videos."""
+    wave: list[dict[str, Any]] = []
+    for video in plan.videos:
+        for shard in committer.expect(video):
+            wave.append({"video_id": video.video_id, "first": shard.start, "stop": shard.stop})
+            if len(wave) == SHARDS_PER_WAVE:
+                yield wave
+                wave = []
+    if wave:
+        yield wave
+
+
+def default_workers() -> int:
+    """Decode workers for this machine: all cores but one, at least one."""
+    return max(1, (os.cpu_count() or 1) - 1)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that rows depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except ImportError:
+            found[package] = "not installed"
+    return found
+
+
+def _configure_ray_data() -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = _BLOCK_BYTES
+    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
+        object_store_memory=QUEUE_BYTES
+    )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
