@@ -1,0 +1,198 @@
+"""Synthetic rallies with exact labels, and balls pasted into real ones.
+
+A clip is a court in perspective, players, and a ball that obeys gravity and drag, filmed by a
+camera with a shutter, noise and an unsteady hand.  The label of a frame is the ball's place at the
+middle of the exposure, known before the first pixel is drawn.  The same seed gives the same labels
+and the same pixels.
+
+    paths = write_dataset(Path("rallies"), clips=20, seed=0)        # the TrackNetV2 layout
+    for picture, label in synthesize_clip(SynthConfig(sport="badminton"), seed=7):
+        ...
+
+This module reads no video and knows nothing of models; physics is in `synth_rally`, drawing in
+`synth_film`, `synth_scene` and `synth_player`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.draw import blend, streak
+from pipeline.encode import EncodeConfig, VideoWriter
+from pipeline.errors import InputError
+from pipeline.synth_film import CLEAR, HARD, BallLabel, Film
+from pipeline.synth_player import ball_colour
+from pipeline.synth_rally import SPORTS
+
+CLIPS_PER_MATCH = 10
+
+
+@dataclass(frozen=True)
+class SynthConfig:
+    """What kind of clips to make.
+
+    Attributes:
+        width, height: picture size in pixels; fps: frames per second.
+        frames: fewest and most frames of a clip, drawn anew for each.
+        sport: `tennis`, `badminton`, `padel`, or `mixed` (drawn anew for each clip).
+        moving_camera: share of clips whose camera pans, zooms and shakes.
+        repeat_every: k > 0 makes every k-th frame a copy of the one before, as 6 does in
+            broadcasts that were turned from 25 into 30 frames per second.
+        crf: x264's quality, see `EncodeConfig`.
+    """
+
+    width: int = 1280
+    height: int = 720
+    fps: float = 30.0
+    frames: tuple[int, int] = (90, 240)
+    sport: str = "mixed"
+    moving_camera: float = 0.5
+    repeat_every: int = 0
+    crf: int = 20
+
+    def __post_init__(self) -> None:
+        if self.sport not in (*SPORTS, "mixed"):
+            raise InputError(f"unknown sport {self.sport!r}; choose from {[*SPORTS, 'mixed']}")
+        if self.width < 64 or self.height < 48:
+            raise InputError(f"a rally needs 64x48 pixels, got {self.width}x{self.height}")
+        if not 0 < self.fps <= 1000:
+            raise InputError(f"fps must lie in 0..1000, got {self.fps}")
+        if not 1 <= self.frames[0] <= self.frames[1]:
+            raise InputError(f"frames must be (fewest, most) with 1 <= fewest, got {self.frames}")
+        if self.repeat_every == 1 or self.repeat_every < 0:
+            raise InputError(f"repeat_every must be 0 or at least 2, got {self.repeat_every}")
+
+
+def synthesize_clip(
+    config: SynthConfig, seed: int | Sequence[int]
+) -> Iterator[tuple[np.ndarray, BallLabel]]:
+    """Frames and labels of one clip, one by one.
+
+    Yields:
+        `(picture, label)`: uint8 `[height, width, 3]` RGB, and where the ball is, in pixels of
+        that picture.  A ball outside the picture is absent; one that is covered for more than
+        four fifths is HIDDEN; one that is covered in part or hardly differs from what is behind
+        it is HARD.
+    """
+    rng = np.random.default_rng(seed)
+    sport = (
+        SPORTS[str(rng.choice(list(SPORTS)))] if config.sport == "mixed" else SPORTS[config.sport]
+    )
+    n_frames = int(rng.integers(config.frames[0], config.frames[1] + 1))
+    moving = bool(rng.random() < config.moving_camera)
+    film = Film(rng, sport, config.width, config.height, n_frames, config.fps, moving)
+    shown: tuple[np.ndarray, BallLabel] | None = None
+    for i in range(n_frames):
+        repeats = config.repeat_every and i % config.repeat_every == config.repeat_every - 1
+        if shown is None or not repeats:
+            shown = film.frame(i)
+        yield shown[0].copy(), shown[1]
+
+
+def write_dataset(
+    out: Path,
+    clips: int,
+    seed: int,
+    config: SynthConfig | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write clips in the TrackNetV2 layout and return the paths of the videos.
+
+    `OUT/match1/video/rally001.mp4` goes with `OUT/match1/csv/rally001_ball.csv` (columns
+    `Frame,Visibility,X,Y`, pixels, frames from 0); ten rallies make a match.  As in that data set,
+    a ball that cannot be seen, whether it is away or hidden, is `0,0,0`; 1 and 2 are as in
+    `synthesize_clip`.  Clip i depends on the seed and on i alone, not on how many there are.
+
+    Args:
+        on_progress: called with (clips written, clips in all).
+    """
+    config = config or SynthConfig()
+    if clips < 1:
+        raise InputError(f"the number of clips must be positive, got {clips}")
+    paths = []
+    for i in range(clips):
+        match = out / f"match{1 + i // CLIPS_PER_MATCH}"
+        path = match / "video" / f"rally{i + 1:03d}.mp4"
+        _write_clip(path, match / "csv" / f"rally{i + 1:03d}_ball.csv", config, (seed, i))
+        paths.append(path)
+        if on_progress is not None:
+            on_progress(i + 1, clips)
+    return paths
+
+
+def _write_clip(video: Path, labels: Path, config: SynthConfig, seed: Sequence[int]) -> None:
+    encoding = EncodeConfig(crf=config.crf)
+    rows: list[tuple[int, int, str, str]] = []
+    with VideoWriter(video, config.width, config.height, fps=config.fps, config=encoding) as out:
+        for i, (picture, label) in enumerate(synthesize_clip(config, seed)):
+            out.write(picture)
+            seen = label.visible in (CLEAR, HARD)
+            place = (f"{label.x_px:.2f}", f"{label.y_px:.2f}") if seen else ("0", "0")
+            rows.append((i, label.visible if seen else 0, *place))
+    labels.parent.mkdir(parents=True, exist_ok=True)
+    with labels.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("Frame", "Visibility", "X", "Y"))
+        writer.writerows(rows)
+
+
+def paste_ball(
+    frames: np.ndarray,
+    trajectory: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    radius_px: tuple[float, float] = (0.9, 2.4),
+    shutter: tuple[float, float] = (0.15, 0.7),
+    shuttle: bool | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paste a ball along a trajectory onto real frames, blurred along its velocity.
+
+    What is on the frames already stays there, a real ball too: give frames without one, or none
+    that is labelled.
+
+    Args:
+        frames: uint8 `[T, H, W, 3]`, RGB.
+        trajectory: `[T, 2]` x and y in pixels of `frames`; NaN where there is no ball.
+        radius_px: the smallest and largest radius to draw, in pixels of `frames`.
+        shutter: the shortest and longest exposure, as a share of the time between frames.
+        shuttle: the colours of a shuttlecock or of a tennis ball; None tosses a coin.
+
+    Returns:
+        New frames, and labels float32 `[T, 3]`: visible (0 or 1), x, y; 0, NaN, NaN where there is
+        no ball or where it is outside the picture.
+    """
+    places = np.asarray(trajectory, np.float64)
+    if frames.ndim != 4 or frames.dtype != np.uint8 or places.shape != (len(frames), 2):
+        raise InputError(
+            "paste_ball takes uint8 [T, H, W, 3] and [T, 2], "
+            f"got {frames.dtype} {list(frames.shape)} and {list(places.shape)}"
+        )
+    pasted = frames.copy()
+    size = np.array([frames.shape[2], frames.shape[1]])
+    inside = np.all((places >= 0) & (places <= size - 1), axis=1)  # NaN is not inside
+    radius, open_for = rng.uniform(*radius_px), rng.uniform(*shutter)
+    white = bool(rng.random() < 0.5) if shuttle is None else shuttle
+    colour = np.array(ball_colour(white)) * rng.uniform(0.7, 1.04) + rng.normal(0, 6, 3)
+    colour = np.clip(colour, 0, 255)
+    velocity = _velocity(places)
+    for t in np.flatnonzero(inside):
+        way = velocity[t] * open_for
+        instants = np.linspace(-0.5, 0.5, int(np.clip(np.abs(way).max() * 1.5, 1, 24)) * 2 + 1)
+        cover = streak((places[t] + instants[:, None] * way)[:, None], np.array([radius]), 0.5)
+        blend(pasted[t], cover, colour)
+    labels = np.column_stack([inside, np.where(inside[:, None], places, np.nan)])
+    return pasted, labels.astype(np.float32)
+
+
+def _velocity(places: np.ndarray) -> np.ndarray:
+    """Central differences in pixels per frame, one-sided beside a gap, 0 where all alone."""
+    steps = np.diff(places, axis=0)
+    edge = np.full((1, 2), np.nan)
+    before, after = np.vstack([edge, steps]), np.vstack([steps, edge])
+    known = (~np.isnan(before)).astype(float) + ~np.isnan(after)
+    return (np.nan_to_num(before) + np.nan_to_num(after)) / np.maximum(known, 1)
