@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -25,31 +26,44 @@ def ray_session(workers: int) -> Iterator[None]:
     Args:
         workers: decode workers that an embedded Ray must have room for beside the model.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray runs its workers at the lowest priority, where any other program starves them.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's own, about its future defaults
-        if os.environ.get(INSIDE_JOB):
-            ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
-        else:
-            # Logical cores: the model's threads and the decoders share the real ones.
-            ray.init(
-                address="local",
-                num_cpus=workers + 1,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+    if inside_job():
+        _join()
+    else:
+        # Logical cores: the model's threads and the decoders share the real ones.
+        _init(
+            address="local",
+            num_cpus=workers + 1,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+        )
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def cluster_gpus() -> int:
-    """GPUs that the joined Ray can give."""
-    return int(ray.cluster_resources().get("GPU", 0))
+def inside_job() -> bool:
+    """Whether this process is the driver of a job on a cluster."""
+    return bool(os.environ.get(INSIDE_JOB))
+
+
+def count_gpus() -> int:
+    """GPUs that a run here can have: the cluster's inside a job, else this machine's."""
+    if inside_job():
+        _join()
+        return int(ray.cluster_resources().get("GPU", 0))
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _join() -> None:
+    if not ray.is_initialized():
+        _init(address="auto")
+
+
+def _init(**options: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own, about its future defaults
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)

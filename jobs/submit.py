@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs import FLAGS
 from jobs.cluster import INSIDE_JOB
 from pipeline.errors import TrackNetError
 
@@ -64,12 +65,22 @@ class Cluster:
     """
 
     def __init__(self, address: str) -> None:
+        from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
         self.address = address if "://" in address else f"http://{address}"
         with _without_ray_address():
             try:
-                self._client = JobSubmissionClient(self.address)
+                try:
+                    self._client = JobSubmissionClient(self.address)
+                except AuthenticationError:
+                    # The token is shown only to a cluster that asks for it.
+                    self._client = JobSubmissionClient(self.address, headers=_token_header())
+            except AuthenticationError as error:
+                raise ClusterError(
+                    f"{self.address}: this cluster wants a token and refused ours; set "
+                    "RAY_AUTH_TOKEN, or put the token into ~/.ray/auth_token"
+                ) from error
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ClusterError(
                     f"{self.address}: no Ray job server answers there ({_first_line(error)}); "
@@ -82,7 +93,7 @@ class Cluster:
             _copy_code(Path(folder))
             return self._client.submit_job(
                 entrypoint="python -m cli " + shlex.join(arguments),
-                runtime_env={"working_dir": folder, "env_vars": {INSIDE_JOB: "1"}},
+                runtime_env={"working_dir": folder, "env_vars": {**FLAGS, INSIDE_JOB: "1"}},
                 metadata={"project": "tracknet"},
             )
 
@@ -156,6 +167,16 @@ def _copy_code(folder: Path) -> None:
             shutil.copytree(root / name, folder / name, ignore=only_code)
         else:
             shutil.copy2(root / name, folder / name)
+
+
+def _token_header() -> dict[str, str]:
+    """The token where Ray itself looks for one; no header when there is none."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    default = Path.home() / ".ray" / "auth_token"
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", default))
+    if not token and path.is_file():
+        token = path.read_text("utf-8").strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from uuid import uuid4
 import pyarrow as pa
 import ray
 
-from jobs.cluster import cluster_gpus, ray_session
+from jobs.cluster import count_gpus, ray_session
 from jobs.commit import Committer, CommitTotals, unreadable_row
 from jobs.plan import Plan, make_plan
 from jobs.settings import TrackSettings
@@ -36,7 +36,16 @@ from schemas.store import ResultKey, Store
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
 QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages
 _BLOCK_BYTES = 16 << 20
-_PACKAGES = ("tracknet", "torch", "ray", "decord", "av", "opencv-python", "numpy", "pyarrow")
+_PACKAGES = (
+    "tracknet",
+    "torch",
+    "ray",
+    "decord",
+    "av",
+    "opencv-python-headless",
+    "numpy",
+    "pyarrow",
+)
 
 
 @dataclass(frozen=True)
@@ -140,19 +149,21 @@ class _Run:
         for unreadable in plan.unreadable:
             self.store.write_quarantine(unreadable.source, [unreadable_row(unreadable)])
         self.on_progress(TrackProgress("start", 0, plan.frames, 0, len(plan.videos)))
-        with ray_session(self.settings.workers):
-            start_s = time.perf_counter() - clock
-            device = self._device()
-            key = ResultKey(self.info.hash, self.settings.deciding(self.stride, device))
-            self.store.claim(key)
-            committer = Committer(self.store, key, self.run_id, self._metadata(key))
-            todo, skipped = self._todo(plan)
-            self._write_run(key, "running", committer.totals, skipped, None)
-            try:
-                self._stream(todo, committer, device)
-            except BaseException:
-                self._write_run(key, "failed", committer.totals, skipped, clock)
-                raise
+        device = self._device()
+        key = ResultKey(self.info.hash, self.settings.deciding(self.stride, device))
+        self.store.claim(key)
+        committer = Committer(self.store, key, self.run_id, self._metadata(key))
+        todo, skipped = self._todo(plan)
+        self._write_run(key, "running", committer.totals, skipped, None)
+        start_s = 0.0
+        try:
+            if todo.videos:
+                with ray_session(self.settings.workers):
+                    start_s = time.perf_counter() - clock
+                    self._stream(todo, committer, device)
+        except BaseException:
+            self._write_run(key, "failed", committer.totals, skipped, clock)
+            raise
         named = {str(source) for source in self.sources}
         quarantined = [row for row in self.store.quarantine() if row["source"] in named]
         status = "partial" if quarantined else "done"
@@ -177,7 +188,7 @@ class _Run:
     def _device(self) -> str:
         if self.settings.device != "auto":
             return self.settings.device
-        return "cuda" if cluster_gpus() else "cpu"
+        return "cuda" if count_gpus() else "cpu"
 
     def _todo(self, plan: Plan) -> tuple[Plan, int]:
         """The videos that are not published yet, and how many are."""
@@ -209,7 +220,7 @@ class _Run:
 
         _configure_ray_data()
         on_gpu = device != "cpu"
-        pool = max(1, cluster_gpus()) if on_gpu else 1
+        pool = max(1, count_gpus()) if on_gpu else 1
         threads = os.cpu_count() or 1
         frames = (
             from_items(shards, override_num_blocks=len(shards))

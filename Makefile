@@ -1,0 +1,36 @@
+# Everything sets itself up: a machine with Python 3.11 or later and make is enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# PyTorch's CPU build of the tested version is used where pip can find it.
+CONSTRAINTS = constraints.txt
+
+.PHONY: demo test check test-slow clean
+
+demo: $(VENV)/.ready
+	$(BIN)/tracknet demo --out demo
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+# Minutes-long tests: memory over a long video.
+test-slow: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -q -m slow
+
+check: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q --doctest-modules pipeline schemas jobs
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c $(CONSTRAINTS) -e .
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(BIN)/pip install -q -c $(CONSTRAINTS) -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

@@ -1,0 +1,22 @@
+"""Labelled clips: found (`clips`), decoded once (`cache`), cut into windows (`windowed`)."""
+
+from pipeline.datasets.clips import Clip, by_split, find_clips, hold_out
+from pipeline.datasets.windowed import (
+    LabelledClip,
+    Sample,
+    WindowedDataset,
+    load_clip,
+    paper_split,
+)
+
+__all__ = [
+    "Clip",
+    "LabelledClip",
+    "Sample",
+    "WindowedDataset",
+    "by_split",
+    "find_clips",
+    "hold_out",
+    "load_clip",
+    "paper_split",
+]

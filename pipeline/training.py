@@ -1,0 +1,404 @@
+"""Training: a frozen recipe, a loop, and validation with the tracker's own rules.
+
+Two recipes:
+
+* `PAPER`: AdamW 1e-4, batch 2, 30 epochs, x0.1 at epochs 20 and 25, WBCE, gradient norm 1.0, full
+  frames, the paper's masks, nothing augmented (section 4.1 of the V5 paper).
+* `FAST`: ours.  Warm-up and cosine from 1e-3, crops around the ball, exact augmentation, a moving
+  average of the weights; bf16 on CUDA (on CPUs without matrix units it is slower than float32).
+
+    clips = [load_clip(c, cache, width=512, height=288) for c in find_clips(root)]
+    result = train(replace(FAST, steps=4000), build("v5", {"width": 0.25}), train_clips, val_clips,
+                   Path("runs/nano"))
+
+A run that was killed continues from its last state, and on one CPU the continued run equals the
+uninterrupted one bit for bit.  A budget in minutes is the exception: what it draws is the same, how
+far it comes depends on the machine.
+
+The transformer last: train `v2_mdd` first, then `v5` with `init_from` its weights.  What the two
+share is copied, and the residual of the R-STR head starts at zero, so that the new model begins
+where the old one ended.
+
+This module knows nothing of command lines, clusters or tables.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.checkpoint import load_model, save_model
+from pipeline.datasets import LabelledClip, WindowedDataset
+from pipeline.errors import InputError, TrackNetError, WeightsError
+from pipeline.losses import wbce
+from pipeline.metrics import Counts
+from pipeline.models.v5 import TSATTHead
+from pipeline.train_batches import Batches
+from pipeline.train_config import FAST, PAPER, RECIPES, TrainConfig
+from pipeline.train_state import (
+    MovingAverage,
+    Record,
+    Report,
+    random_state,
+    read_state,
+    restore_random_state,
+    write_state,
+)
+from pipeline.validation import validate, validation_windows
+from pipeline.windows import WindowSpec
+
+__all__ = [
+    "FAST",
+    "PAPER",
+    "RECIPES",
+    "Progress",
+    "TrainConfig",
+    "TrainResult",
+    "start_from",
+    "train",
+]
+
+STATE, RECORD, BEST, FINAL = "state.pt", "record.csv", "best.safetensors", "final.safetensors"
+
+Source = Sequence[LabelledClip] | WindowedDataset
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a caller is told after each report.
+
+    Attributes:
+        report: the row that went into the record.
+        share_done: of the budget, 0 to 1.
+        seconds_left: at the pace so far.
+        counts: of the validation at this step, None if there was none.
+    """
+
+    report: Report
+    share_done: float
+    seconds_left: float
+    counts: Counts | None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        steps, seconds: spent, over all resumes.
+        best_f1: on validation windows, None if never defined.
+        best, final: weights files; `final` has the averaged weights of the last step.
+        record: the CSV of `pipeline.train_state.Record`.
+    """
+
+    steps: int
+    seconds: float
+    best_f1: float | None
+    best: Path
+    final: Path
+    record: Path
+
+
+def train(
+    config: TrainConfig,
+    model: nn.Module,
+    train_source: Source,
+    val_source: Source,
+    out_dir: Path,
+    *,
+    resume: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
+    device: str = "cpu",
+) -> TrainResult:
+    """Train a heatmap model.
+
+    Args:
+        config: the recipe.
+        model: fresh, as `pipeline.models.build` makes it; trained in place.
+        train_source: decoded clips, or the windows of `paper_split`.
+        val_source: likewise; of clips every frame is scored once, as the tracker would.
+        out_dir: gets state, record and weights.
+        resume: continue what `out_dir` holds; False starts over.
+        on_progress: called after each report; what it raises ends the run.
+        device: as PyTorch names devices.
+
+    Raises:
+        InputError: there is nothing to train on, or `freeze` names no parameter.
+        InputError: `out_dir` holds a run of another configuration or model.
+        WeightsError: `init_from` shares nothing with the model.
+    """
+    run = _Run(config, model, train_source, val_source, out_dir, torch.device(device))
+    if resume and (out_dir / STATE).exists():
+        run.restore()
+    elif config.init_from is not None:
+        start_from(model, config.init_from)
+    return run.to_the_end(on_progress)
+
+
+def start_from(model: nn.Module, weights: str | Path) -> list[str]:
+    """Copy the parameters that a model shares, by name and shape, with a weights file.
+
+    A transformer head that is new to the model starts with a residual of zero: its last
+    convolution is set to 0, everything before it keeps its random start and learns at once.
+
+    Returns:
+        Names of the parameters and statistics that were not found.
+
+    Raises:
+        WeightsError: nothing matches, or there are no such weights.
+    """
+    theirs = load_model(weights).state_dict()
+    mine = model.state_dict()
+    shared = {k: v for k, v in theirs.items() if k in mine and mine[k].shape == v.shape}
+    if not shared:
+        raise WeightsError(f"{weights} has no parameter in common with {type(model).__name__}")
+    model.load_state_dict(shared, strict=False)
+    for name, module in model.named_modules():
+        if isinstance(module, TSATTHead) and f"{name}.decode.weight" not in shared:
+            nn.init.zeros_(module.decode.weight)
+            if module.decode.bias is not None:
+                nn.init.zeros_(module.decode.bias)
+    return sorted(mine.keys() - shared.keys())
+
+
+class _Run:
+    """The moving parts of one training run."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: nn.Module,
+        train_source: Source,
+        val_source: Source,
+        out_dir: Path,
+        device: torch.device,
+    ) -> None:
+        spec = model.spec
+        assert isinstance(spec, WindowSpec)
+        self.config, self.out_dir, self.device = config, out_dir, device
+        dataset = (
+            train_source
+            if isinstance(train_source, WindowedDataset)
+            else WindowedDataset(train_source, spec)
+        )
+        self.batches = Batches(dataset, config.batches)
+        self.validation = validation_windows(val_source, spec, config.validation_windows)
+        self.total_steps = (
+            config.epochs * self.batches.per_epoch if config.epochs is not None else config.steps
+        )
+        self.model = model.to(device)
+        if config.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.trained = _trainable(model, config.freeze)
+        self.optimizer = torch.optim.AdamW(_groups(self.trained, config), lr=config.lr)
+        self.average: MovingAverage | None = None
+        self.step, self.seconds, self.best_f1 = 0, 0.0, -1.0
+        self.loss_sum, self.loss_steps, self.reported_at = torch.zeros((), device=device), 0, 0.0
+
+    def to_the_end(self, on_progress: Callable[[Progress], None] | None) -> TrainResult:
+        """Train until the budget is spent."""
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        if self.average is None and self.config.average is not None:
+            self.average = MovingAverage(self.model, self.config.average)
+        if self.step == 0:
+            torch.manual_seed(self.config.batches.seed)
+            for name in (STATE, BEST, FINAL):  # of a run that is started over
+                (self.out_dir / name).unlink(missing_ok=True)
+        record = Record(self.out_dir / RECORD, keep_to=self.step)
+        clock = time.monotonic() - self.seconds
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
+            coming = ahead.submit(self.batches.draw, self.step)
+            while (done := self.share_done()) < 1:
+                batch = coming.result()
+                coming = ahead.submit(self.batches.draw, self.step + 1)
+                rate = self.config.learning_rate(done)
+                self.learn(*self.batches.tensors(batch, self.device), rate)
+                self.step += 1
+                self.seconds = time.monotonic() - clock
+                progress = self.report_if_due(rate, record)
+                if progress is not None:  # validating spends the budget, but is not the pace
+                    self.seconds = self.reported_at = time.monotonic() - clock
+                if self.due(self.config.checkpoint_every):
+                    self.checkpoint()
+                if progress is not None and on_progress is not None:
+                    on_progress(progress)
+        return self.finish()
+
+    def share_done(self) -> float:
+        """How much of the budget is spent, 0 to 1."""
+        if self.total_steps is not None:
+            return self.step / self.total_steps
+        assert self.config.minutes is not None
+        return min(1.0, self.seconds / (60 * self.config.minutes))
+
+    def due(self, *every: int) -> bool:
+        """Whether it is time for what happens every so many steps, and at the end."""
+        return self.share_done() >= 1 or any(self.step % steps == 0 for steps in every)
+
+    def learn(self, frames: Tensor, targets: Tensor, weight: Tensor, rate: float) -> None:
+        """One step of the optimizer."""
+        self.model.train()
+        for name, module in self.model.named_modules():
+            if name.startswith(self.config.freeze):
+                module.eval()  # a frozen BatchNorm keeps its statistics, too
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        with self.autocast():
+            logits = self.model.logits(frames)  # type: ignore[operator]
+        loss = wbce(logits, targets, weight)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.trained, self.config.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model)
+        self.loss_sum += loss.detach()  # stays on the device: reading it would wait for the GPU
+        self.loss_steps += 1
+
+    def autocast(self) -> Any:
+        if self.config.bf16 and self.device.type == "cuda":
+            return torch.autocast("cuda", torch.bfloat16)
+        return nullcontext()
+
+    def report_if_due(self, rate: float, record: Record) -> Progress | None:
+        """Sum up since the last report, and validate, where it is time to."""
+        if not self.due(self.config.report_every, self.config.validate_every):
+            return None
+        loss = self.loss_sum.item() / self.loss_steps
+        if not math.isfinite(loss):
+            raise TrackNetError(f"the loss is {loss} at step {self.step}; lower the learning rate")
+        spent = max(self.seconds - self.reported_at, 1e-9)
+        frames = self.loss_steps * self.config.batches.batch * self.batches.dataset.spec.frames
+        counts = self.validated() if self.due(self.config.validate_every) else None
+        report = Report(
+            step=self.step,
+            seconds=round(self.seconds, 3),
+            lr=rate,
+            loss=loss,
+            precision=counts.precision if counts else None,
+            recall=counts.recall if counts else None,
+            f1=counts.f1 if counts else None,
+            images_per_second=round(frames / spent, 1),
+        )
+        record.add(report)
+        self.loss_sum.zero_()
+        self.loss_steps = 0
+        done = self.share_done()
+        return Progress(report, done, self.seconds / done - self.seconds, counts)
+
+    def validated(self) -> Counts:
+        """Score the shown model; keep its weights if it is the best so far."""
+        with self.autocast():
+            counts = validate(self.shown, self.validation, self.device)
+        if counts.f1 is not None and counts.f1 > self.best_f1:
+            self.best_f1 = counts.f1
+            self.save(self.out_dir / BEST, counts)
+        return counts
+
+    @property
+    def shown(self) -> nn.Module:
+        """The model that is validated and saved: the average where there is one."""
+        return self.model if self.average is None else self.average.model
+
+    def save(self, path: Path, counts: Counts | None = None) -> None:
+        training = {"config": _plain(self.config), "steps": self.step, "seconds": self.seconds}
+        metrics = {"validation_f1": counts.f1, "space": "model", "tolerance": 4} if counts else {}
+        save_model(self.shown, path, training=training, metrics=metrics)
+
+    def checkpoint(self) -> None:
+        """Write everything that the next step depends on."""
+        state = {
+            "config": json.dumps(_plain(self.config), sort_keys=True),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.model.state_dict() if self.average else None,
+            "average_updates": self.average.updates if self.average else 0,
+            "random": random_state(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best_f1": self.best_f1,
+            "loss_sum": self.loss_sum,
+            "loss_steps": self.loss_steps,
+            "reported_at": self.reported_at,
+        }
+        write_state(self.out_dir / STATE, state)
+
+    def restore(self) -> None:
+        """Go back to where `checkpoint` was.
+
+        Raises:
+            InputError: the state is of another configuration or model.
+        """
+        path = self.out_dir / STATE
+        state = read_state(path)
+        if state["config"] != json.dumps(_plain(self.config), sort_keys=True):
+            raise InputError(
+                f"{path} is of a run with another configuration; choose another folder, or start "
+                "over without resuming"
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise InputError(f"{path} is of another model: {error}") from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.config.average is not None:
+            self.average = MovingAverage(self.model, self.config.average)
+            self.average.model.load_state_dict(state["average"])
+            self.average.updates = state["average_updates"]
+        restore_random_state(state["random"])
+        self.loss_sum.copy_(state["loss_sum"])
+        for name in ("step", "seconds", "best_f1", "loss_steps", "reported_at"):
+            setattr(self, name, state[name])
+
+    def finish(self) -> TrainResult:
+        best, final = self.out_dir / BEST, self.out_dir / FINAL
+        self.save(final)
+        if not best.exists():
+            self.save(best)
+        return TrainResult(
+            steps=self.step,
+            seconds=self.seconds,
+            best_f1=self.best_f1 if self.best_f1 >= 0 else None,
+            best=best,
+            final=final,
+            record=self.out_dir / RECORD,
+        )
+
+
+def _trainable(model: nn.Module, freeze: tuple[str, ...]) -> list[nn.Parameter]:
+    for beginning in freeze:
+        if not any(name.startswith(beginning) for name, _ in model.named_parameters()):
+            raise InputError(f"nothing to freeze: no parameter begins with {beginning!r}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(freeze))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise InputError(f"freezing {freeze} leaves nothing to train")
+    return trained
+
+
+def _groups(trained: list[nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
+    """Arguments of the optimizer: tensors, and single numbers with a rate of their own."""
+    tensors = [parameter for parameter in trained if parameter.ndim > 0]
+    scalars = [parameter for parameter in trained if parameter.ndim == 0]
+    groups: list[dict[str, Any]] = [
+        {"params": tensors, "weight_decay": config.weight_decay, "factor": 1.0},
+        {"params": scalars, "weight_decay": 0.0, "factor": config.scalar_lr},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _plain(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as JSON would give it back."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain

@@ -1,0 +1,55 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.videos import make_video
+
+# Ray starts one process per test session and machine; keep its noise and its telemetry out.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Raised inside third-party packages; everything else that warns is an error.
+    for pattern in ("ignore::DeprecationWarning:ray.*", "ignore::FutureWarning:ray.*",
+                    "ignore::ResourceWarning"):  # fmt: skip
+        config.addinivalue_line("filterwarnings", pattern)
+    warnings.filterwarnings("ignore", category=ResourceWarning)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small V5 with seeded random weights: what it finds is noise, and the same each time."""
+    from pipeline.checkpoint import save_model
+    from pipeline.models import build
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_model(build("v5", {"width": 0.0625, "input_height": 144, "input_width": 256}).eval(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sound videos of 230, 50 and 61 frames, one of them in a folder below."""
+    folder = tmp_path_factory.mktemp("archive")
+    make_video(folder / "long.mp4", 230, width=320, height=180, gop=30)
+    make_video(folder / "short.mp4", 50, width=320, height=180, gop=25)
+    make_video(folder / "sub" / "other.mkv", 61, width=256, height=144, gop=20)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real labelled clips, where there is one."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("TRACKNET_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real clips at {folder}; set TRACKNET_DATA to their folder")
+    return folder

@@ -1,0 +1,72 @@
+"""Helpers for tests that run the command line as a user does, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).parent.parent
+
+
+def tracknet(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "cli", *(str(argument) for argument in arguments)]
+
+
+def run(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run `tracknet ARGUMENTS` to its end."""
+    return subprocess.run(
+        tracknet(*arguments), capture_output=True, text=True, timeout=timeout, cwd=ROOT
+    )
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        tracknet(*arguments),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        start_new_session=True,
+        env={**os.environ},
+    )
+
+
+def wait_for(condition: Callable[[], object], timeout: float = 120) -> object:
+    """Wait until `condition` is true and return what it returned."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"nothing happened in {timeout} s")
+
+
+def descendants(process: subprocess.Popen[bytes], words: str) -> list[psutil.Process]:
+    """Living processes below `process` whose command line holds `words`."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if words in " ".join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def rows(out: Path) -> dict[str, pa.Table]:
+    """The published rows, by file name of the source, without the path itself."""
+    tables = [pq.read_table(path) for path in sorted((out / "trajectories").glob("*.parquet"))]
+    return {Path(t["source"][0].as_py()).name: t.drop_columns("source") for t in tables}
+
+
+def check_one_row_per_frame(tables: dict[str, pa.Table], expected: dict[str, int]) -> None:
+    assert {name: len(table) for name, table in tables.items()} == expected
+    for name, table in tables.items():
+        assert table["frame"].to_pylist() == list(range(expected[name])), name

@@ -1,0 +1,72 @@
+"""The command line as a user meets it: help, errors, and commands that need no Ray."""
+
+import json
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import cli
+from tests.runs import run
+
+
+def commands(group, path=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+ALL = dict(commands(cli.cli))
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_has_help_with_an_example(path):
+    done = CliRunner().invoke(cli.cli, [*path, "--help"])
+    assert done.exit_code == 0
+    assert f"tracknet {' '.join(path)}" in done.output.split("Usage:")[1].split("\n", 1)[1]
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_stands_in_the_readme(path):
+    readme = (cli.Path(cli.__file__).parent / "README.md").read_text("utf-8")
+    assert f"tracknet {' '.join(path)}" in readme
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["track", "nothing.mp4", "--out", "o", "--weights", "W"], 2, "no such file or folder"),
+        (["track", "cli.py"], 2, "Missing option '--out'"),
+        (["track", "cli.py", "--out", "o", "--weights", "none"], 1, "none"),
+        (
+            ["track", "cli.py", "--out", "o", "--stride", "7", "--weights", "W"],
+            2,
+            "between 1 and 3",
+        ),
+        (["track", "cli.py", "--out", "o", "--threshold", "2"], 2, "threshold"),
+        (["inspect", "nowhere"], 2, "does not exist"),
+        (["jobs", "list", "--address", "127.0.0.1:1"], 1, "no Ray job server answers"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_mistakes_get_one_line_and_an_exit_code(tiny_weights, tmp_path, arguments, code, message):
+    paths = {"W": str(tiny_weights), "o": str(tmp_path / "o")}
+    done = run(*(paths.get(argument, argument) for argument in arguments))
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_models_table():
+    done = run("models", "--json")
+    cards = {(card["arch"], card["variant"]): card for card in json.loads(done.stdout)}
+    assert cards["v2", ""]["parameters"] == 11_330_304
+    assert run("models").stdout.count("11.33") >= 2
+
+
+def test_weights_show(tiny_weights):
+    shown = json.loads(run("weights", "show", tiny_weights).stdout)
+    assert shown["arch"] == "v5"
+    assert shown["config"]["width"] == 0.0625

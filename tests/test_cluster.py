@@ -1,0 +1,76 @@
+"""A real cluster on this machine: submit, follow, stop, resume."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.runs import check_one_row_per_frame, rows, run, start, wait_for
+from tests.videos import make_video
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """`ray start --head` on the loopback interface; yields the job server's address."""
+    port, dashboard = free_port(), free_port()
+    ray = os.path.join(os.path.dirname(sys.executable), "ray")  # noqa: PTH118, PTH120
+    environment = {**os.environ, "RAY_ENABLE_RAY_EVENT": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [
+        *(ray, "start", "--head", "--num-cpus=3", "--node-ip-address=127.0.0.1"),
+        *(f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
+        "--object-store-memory=500000000",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield f"http://127.0.0.1:{dashboard}"
+    subprocess.run([ray, "stop", "--force"], capture_output=True, timeout=120)
+
+
+def test_job_runs_stops_and_resumes(cluster, tiny_weights, tmp_path, monkeypatch):
+    # An address in the environment must not win over the one on the command line.
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    make_video(inputs / "long.mp4", 900, width=320, height=180, gop=30)
+    (inputs / "bad.mp4").write_text("no video")
+    command = ("track", inputs, "--out", out, "--weights", tiny_weights)
+    command += ("--shard-seconds", 1, "--address", cluster)
+
+    client = start(*command)
+    listed = wait_for(lambda: re.findall(r"raysubmit_\w+", jobs_list(cluster)))
+    wait_for(lambda: list((out / "staging").glob("*/*.parquet")))
+    stopped = run("jobs", "stop", listed[0], "--address", cluster)
+    assert stopped.stdout.strip() == "STOPPED"
+    assert client.wait(timeout=60) == 1
+    assert run("jobs", "status", listed[0], "--address", cluster).stdout.startswith("STOPPED")
+    assert not rows(out)
+
+    resumed = run(*command)
+    assert resumed.returncode == 3, resumed.stdout + resumed.stderr  # the job's own exit code
+    assert f"cluster {cluster}" in resumed.stderr
+    assert "bad.mp4" in resumed.stdout.splitlines()[-1]
+    check_one_row_per_frame(rows(out), {"long.mp4": 900})
+    frames = int(re.search(r"(\d+) frames", resumed.stdout).group(1))
+    assert frames < 900  # what was staged before the stop was kept
+
+    job_id = re.search(r"job (\w+)", resumed.stderr).group(1)
+    log = run("jobs", "logs", job_id, "--address", cluster).stdout
+    assert "1 videos tracked" in log
+
+
+def jobs_list(cluster):
+    return run("jobs", "list", "--address", cluster, "--json").stdout
+
+
+def test_unknown_job_is_said_to_be_unknown(cluster):
+    done = run("jobs", "status", "nobody", "--address", cluster)
+    assert done.returncode == 1
+    assert "no job nobody" in done.stderr

@@ -1,0 +1,110 @@
+"""Inputs, probing and planning."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.plan import make_plan, video_from_row, video_row
+from jobs.sources import find_sources
+from pipeline.decoder import Decoder, DecoderLimits
+from pipeline.errors import InputError
+from pipeline.windows import WindowSpec
+from schemas.store import Store
+from tests.runs import run
+from tests.videos import make_video
+
+SPEC = WindowSpec(3, (0, 1, 2))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("a.mp4", "sub/b.MKV", "sub/.hidden.mp4", "notes.txt.bak", "pics/0.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("# the finals\na.mp4\nsub/b.MKV  # second\n\ngone.mp4\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["."], ["a.mp4", "pics", "sub/b.MKV"]),
+        (["sub"], ["sub/b.MKV"]),
+        (["a.mp4", "."], ["a.mp4", "pics", "sub/b.MKV"]),
+        (["**/*.M*"], ["sub/b.MKV"]),
+        (["list.txt"], ["a.mp4", "sub/b.MKV", "gone.mp4"]),
+        (["notes.txt.bak"], ["notes.txt.bak"]),
+    ],
+)
+def test_inputs(tree, monkeypatch, inputs, expected):
+    monkeypatch.chdir(tree)
+    found = [str(path.relative_to(tree)) for path in find_sources(inputs)]
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nothing.mp4", "no such file"), ("empty", "no videos in this folder")],
+)
+def test_inputs_that_name_nothing(tmp_path, name, message):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=message):
+        find_sources([str(tmp_path / name)])
+
+
+def plan_of(sources, store=None, seconds=1.0):
+    return make_plan(sources, SPEC, 3, seconds, DecoderLimits(), store)
+
+
+def test_plan_shards_copies_and_unreadable(tmp_path):
+    first = make_video(tmp_path / "a.mp4", 120, gop=30)
+    copy = tmp_path / "b.mp4"
+    copy.write_bytes(first.read_bytes())
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video")
+    store = Store(tmp_path / "out")
+    plan = plan_of([first, copy, bad], store)
+    (video,) = plan.videos
+    assert [shard.start for shard in video.shards] == [0, 30, 60, 90]
+    assert video.copies == [str(copy)]
+    assert store.read_video(video.video_id)["copies"] == [str(copy)]
+    assert [u.source for u in plan.unreadable] == [str(bad)]
+
+
+def test_unchanged_file_is_not_probed_again(tmp_path, monkeypatch):
+    path = make_video(tmp_path / "a.mp4", 30)
+    store = Store(tmp_path / "out")
+    first = plan_of([path], store)
+    monkeypatch.setattr(Decoder, "probe", lambda *_: pytest.fail("probed again"))
+    assert plan_of([path], store) == first
+
+
+def test_probed_video_survives_its_table(tmp_path):
+    path = make_video(tmp_path / "a.mp4", 30)
+    with Decoder() as decoder:
+        video = decoder.probe(path)
+    store = Store(tmp_path / "out")
+    store.write_video(video_row(video, []))
+    again = video_from_row(store.read_video(video.video_id))
+    assert again.pts.tolist() == video.pts.tolist()
+    assert again.keyframes.tolist() == video.keyframes.tolist()
+    assert again.time_base == video.time_base
+    assert (again.video_id, again.width, again.seekable) == (
+        video.video_id,
+        video.width,
+        video.seekable,
+    )
+
+
+def test_plan_command_decodes_nothing_and_names_the_unreadable(tmp_path, tiny_weights):
+    make_video(tmp_path / "a.mp4", 60)
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    done = run("plan", tmp_path, "--weights", tiny_weights, "--json")
+    assert done.returncode == 3
+    found = json.loads(done.stdout)
+    assert [Path(v["source"]).name for v in found["videos"]] == ["a.mp4"]
+    assert found["videos"][0]["frames"] == 60
+    assert found["unreadable"][0]["error"] == "the file is empty"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "bad.mp4"]
