@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jobs.track import TrackProgress, TrackReport
 
 PARTIAL = 3
-DEFAULT_WEIGHTS = "v5-nano"
+DEFAULT_WEIGHTS = "preview"
 
 Command = Callable[..., Any]
 
@@ -382,7 +382,7 @@ def show(file: str) -> None:
     """Show what a weights file says of itself: config, hash, training record, metrics.
 
     \b
-    tracknet weights show v5-nano
+    tracknet weights show preview
     """
     from dataclasses import asdict
 

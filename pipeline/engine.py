@@ -135,7 +135,8 @@ class Detector:
         self.settings = settings
         self.stride = settings.stride_for(self.spec)
         self.device = torch.device(device)
-        self.model = model.to(self.device).eval()
+        # Convolutions with few channels run about twice as fast in this memory order on CPUs.
+        self.model = model.to(self.device, memory_format=torch.channels_last).eval()
 
     def detect(self, chunk: FrameChunk) -> list[Detection]:
         """One detection per owned frame, in order."""
