@@ -136,7 +136,7 @@ class Detector:
         self.stride = settings.stride_for(self.spec)
         self.device = torch.device(device)
         # Convolutions with few channels run about twice as fast in this memory order on CPUs.
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval()
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def detect(self, chunk: FrameChunk) -> list[Detection]:
         """One detection per owned frame, in order."""
