@@ -29,14 +29,15 @@ def loop(clip: Path, path: Path, minutes: float) -> Path:
     """Repeat a clip's packets, untouched, until the video is so long."""
     with av.open(str(clip)) as source, av.open(str(path), "w") as output:
         stream = output.add_stream_from_template(source.streams.video[0])
-        packets = [p for p in source.demux(video=0) if p.size]
-        step = max(p.pts + p.duration for p in packets) - min(p.pts for p in packets)
-        times = [(p.pts, p.dts) for p in packets]
-        repeats = round(minutes * 60 * FPS / len(packets))
-        for i in range(repeats):
-            for packet, (pts, dts) in zip(packets, times, strict=True):
-                packet.pts, packet.dts, packet.stream = pts + i * step, dts + i * step, stream
-                packet.time_base = source.streams.video[0].time_base
+        time_base = source.streams.video[0].time_base
+        packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in source.demux(video=0) if p.size]
+        step = round(len(packets) / FPS / time_base)
+        for i in range(round(minutes * 60 * FPS / len(packets))):
+            for data, pts, dts, is_keyframe in packets:
+                packet = av.Packet(data)
+                packet.stream, packet.time_base = stream, time_base
+                packet.pts, packet.dts = pts + i * step, dts + i * step
+                packet.is_keyframe = is_keyframe
                 output.mux(packet)
     return path
 
