@@ -27,15 +27,12 @@ def run(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess
     )
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        tracknet(*arguments),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=ROOT,
-        start_new_session=True,
-        env={**os.environ},
-    )
+def start(*arguments: object, log: Path = Path(os.devnull)) -> subprocess.Popen[bytes]:
+    """Start `tracknet ARGUMENTS` in the background; what it prints goes to `log`."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            tracknet(*arguments), stdout=output, stderr=output, cwd=ROOT, start_new_session=True
+        )
 
 
 def wait_for(condition: Callable[[], object], timeout: float = 120) -> object:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -23,16 +24,23 @@ def cluster(tmp_path_factory):
     """`ray start --head` on the loopback interface; yields the job server's address."""
     port, dashboard = free_port(), free_port()
     ray = os.path.join(os.path.dirname(sys.executable), "ray")  # noqa: PTH118, PTH120
-    environment = {**os.environ, "RAY_ENABLE_RAY_EVENT": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     command = [
-        *(ray, "start", "--head", "--num-cpus=3", "--node-ip-address=127.0.0.1"),
+        *(ray, "start", "--head", "--block", "--num-cpus=3", "--node-ip-address=127.0.0.1"),
         *(f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
         "--object-store-memory=500000000",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    yield f"http://127.0.0.1:{dashboard}"
-    subprocess.run([ray, "stop", "--force"], capture_output=True, timeout=120)
+    # In a process group of its own: `ray stop` would stop every other Ray of this machine too.
+    log = (tmp_path_factory.mktemp("cluster") / "log").open("w")
+    head = subprocess.Popen(
+        command, stdout=log, stderr=log, env=environment, start_new_session=True
+    )
+    address = f"http://127.0.0.1:{dashboard}"
+    wait_for(lambda: run("jobs", "list", "--address", address).returncode == 0)
+    yield address
+    os.killpg(head.pid, signal.SIGTERM)
+    head.wait(timeout=60)
+    log.close()
 
 
 def test_job_runs_stops_and_resumes(cluster, tiny_weights, tmp_path, monkeypatch):
@@ -44,7 +52,7 @@ def test_job_runs_stops_and_resumes(cluster, tiny_weights, tmp_path, monkeypatch
     command = ("track", inputs, "--out", out, "--weights", tiny_weights)
     command += ("--shard-seconds", 1, "--address", cluster)
 
-    client = start(*command)
+    client = start(*command, log=tmp_path / "client.log")
     listed = wait_for(lambda: re.findall(r"raysubmit_\w+", jobs_list(cluster)))
     wait_for(lambda: list((out / "staging").glob("*/*.parquet")))
     stopped = run("jobs", "stop", listed[0], "--address", cluster)
