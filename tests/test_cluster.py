@@ -24,7 +24,9 @@ def cluster(tmp_path_factory):
     """`ray start --head` on the loopback interface; yields the job server's address."""
     port, dashboard = free_port(), free_port()
     ray = os.path.join(os.path.dirname(sys.executable), "ray")  # noqa: PTH118, PTH120
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    # As in an activated environment: a job's `python` is the one that the cluster finds.
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"  # noqa: PTH120
+    environment = {**os.environ, "PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
     command = [
         *(ray, "start", "--head", "--block", "--num-cpus=3", "--node-ip-address=127.0.0.1"),
         *(f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
