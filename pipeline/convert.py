@@ -3,8 +3,8 @@
 Two code bases have released checkpoints of these models: that of TrackNetV5 (with its V2, V4 and
 R-STR baselines) and that of TrackNetV3 by Chen and Wang (with its InpaintNet).  This module knows
 their state-dict layouts, and the wrappers people put around a state dict; it is the only place of
-the project that opens other people's pickles, with PyTorch's restricted loader, which builds tensors and plain
-containers and executes nothing.
+the project that opens other people's pickles, with PyTorch's restricted loader, which builds
+tensors and plain containers and executes nothing.
 
     convert(Path("best_model.pth"), "v5", Path("v5.safetensors"))
 
