@@ -18,5 +18,12 @@ FLAGS = {
     "RAY_enable_metrics_collection": "0",
     "RAY_enable_open_telemetry": "0",
 }
-for _name, _value in FLAGS.items():
+INSIDE_JOB = "TRACKNET_INSIDE_JOB"  # set for the driver of a submitted job
+
+# Without this (Ray named it after two systems, it works on all) even a Ray that is told to use
+# 127.0.0.1 listens on every interface.
+_LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+_flags = FLAGS if INSIDE_JOB in os.environ else FLAGS | _LOOPBACK_ONLY
+for _name, _value in _flags.items():
     os.environ.setdefault(_name, _value)

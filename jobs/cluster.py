@@ -15,8 +15,9 @@ from typing import Any
 
 import ray
 
+from jobs import INSIDE_JOB
+
 OBJECT_STORE_BYTES = 1 << 30
-INSIDE_JOB = "TRACKNET_INSIDE_JOB"  # set for the driver of a submitted job
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs import FLAGS
-from jobs.cluster import INSIDE_JOB
+from jobs import FLAGS, INSIDE_JOB
 from pipeline.errors import TrackNetError
 
 _CODE = ("pipeline", "jobs", "schemas", "cli.py")

@@ -1,10 +1,12 @@
 """The main job on a real Ray: the promise that nothing is lost, tested by killing."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
 
+import psutil
 import pytest
 
 from jobs.settings import TrackSettings
@@ -65,6 +67,7 @@ def test_driver_killed_then_resumed(undisturbed, archive, tiny_weights, tmp_path
     victim = start(*command)
     wait_for(lambda: staged(tmp_path) or list((tmp_path / "manifests").glob("*.json")))
     family = descendants(victim, "")
+    assert listening(family) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
     wait_for(lambda: not any(p.is_running() and "decoder_child" in _words(p) for p in family))
@@ -74,6 +77,16 @@ def test_driver_killed_then_resumed(undisturbed, archive, tiny_weights, tmp_path
     assert json.loads(done.stdout)["frames"] < sum(FRAMES.values())  # it did not start over
     check_one_row_per_frame(rows(tmp_path), FRAMES)
     assert rows(tmp_path) == rows(undisturbed[0])
+
+
+def listening(processes):
+    """Addresses that any of the processes listens on."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sockets = process.net_connections("tcp")
+            found |= {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
+    return found
 
 
 def _words(process):
