@@ -150,7 +150,7 @@ def test_decoder_that_hangs_is_killed_and_quarantined(tiny_weights, tmp_path):
         "from pipeline import decoder_child\n"
         "decode = decoder_child._answer\n"
         "def answer(message, channel):\n"
-        "    if message['op'] == 'decode' and 'hangs' in message['path']:\n"
+        "    if message['op'] == 'decode' and message['path'].endswith('hangs.mp4'):\n"
         "        channel.arm(0)\n"
         "        time.sleep(600)\n"
         "    decode(message, channel)\n"
