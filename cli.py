@@ -537,22 +537,13 @@ def _track_on_cluster(
 def main() -> None:
     """Entry point: errors that were raised on purpose become one line and an exit code."""
     from pipeline.errors import InputError, TrackNetError
+    from schemas.errors import StoreError
 
     try:
         cli()
-    except InputError as error:
+    except (TrackNetError, StoreError) as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except TrackNetError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    except Exception as error:
-        from schemas.errors import StoreError
-
-        if not isinstance(error, StoreError):
-            raise
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, InputError) else 1)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from pipeline.video import Video, video_from_message
 from pipeline.windows import Shard
 
 SLOTS = 4
-BATCH_FRAMES = 8  # of one slot; the child is told
+BATCH_FRAMES = 8  # frames handed over at once; a slot of the shared memory holds as many
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,11 @@ import av
 import cv2
 import numpy as np
 
+from pipeline.decoder import BATCH_FRAMES
 from pipeline.errors import VideoError
 from pipeline.probe import decode_all, list_pictures, probe, video_stream
 from pipeline.segments import Keyframe, cut_segments, packets_from_keyframe, remux
 
-BATCH_FRAMES = 8  # frames handed over at once; a slot of the shared memory holds as many
 _SCALER = "BILINEAR"  # what Decord scales with, so that both decoders give the same picture
 # "mmco: unref" asks to forget a picture that was never read, because decoding began after it.
 _COMPLAINT = re.compile(rb"^\[[\w,/ ]+ @ 0x[0-9a-f]+\] (?!mmco: unref)", re.MULTILINE)

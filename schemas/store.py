@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas import parquet
 from schemas.errors import Locked, MixedResults
@@ -264,11 +263,6 @@ class Store:
         """All runs, oldest first."""
         files = sorted((self.root / "runs").glob("*.parquet"))
         return [row for path in files for row in parquet.read(path, RUNS).to_pylist()]
-
-
-def count_rows(path: Path) -> int:
-    """Rows of a Parquet file, read from its footer."""
-    return pq.read_metadata(path).num_rows
 
 
 def _empty(schema: pa.Schema) -> pa.Table:
