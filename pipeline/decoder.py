@@ -150,7 +150,7 @@ class Decoder:
         Args:
             video: from `probe`; its `source` is opened again.
             shard: what to decode.
-            width, height: network size; pictures are scaled by the decoder, bicubic.
+            width, height: network size; pictures are scaled by the decoder, bilinear.
         """
         if self._served >= self.limits.recycle_after:
             self.close()

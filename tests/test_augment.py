@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.augment import Augment, augment, choose_region, cut, paste, shows_no_ball
 from pipeline.datasets import Sample, WindowedDataset
 from pipeline.errors import InputError
-from pipeline.train_batches import BatchConfig, Batches
+from pipeline.training.augment import Augment, augment, choose_region, cut, paste, shows_no_ball
+from pipeline.training.batches import BatchConfig, Batches
 from pipeline.windows import WindowSpec
 from tests.test_datasets import labelled_clip
 

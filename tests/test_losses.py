@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.losses import wbce
+from pipeline.training.losses import wbce
 
 
 def equation_6(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,8 @@ import pytest
 from pipeline.draw import streak
 from pipeline.errors import InputError
 from pipeline.synth import SynthConfig, paste_ball, synthesize_clip, write_dataset
-from pipeline.synth_film import ABSENT, CLEAR, HIDDEN, BallLabel, Film
-from pipeline.synth_rally import GRAVITY, SPORTS, SUBSTEPS, fly, place_camera, play
+from pipeline.synth.film import ABSENT, CLEAR, HIDDEN, BallLabel, Film
+from pipeline.synth.rally import GRAVITY, SPORTS, SUBSTEPS, fly, place_camera, play
 
 SMALL = SynthConfig(width=320, height=180, frames=(12, 16))
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.augment import Augment
 from pipeline.checkpoint import describe, load_model, save_model
 from pipeline.datasets import Clip, LabelledClip, WindowedDataset, paper_split
 from pipeline.errors import InputError, TrackNetError, WeightsError
 from pipeline.models import build
-from pipeline.train_batches import BatchConfig
-from pipeline.train_config import FAST, PAPER, TrainConfig
-from pipeline.train_state import MovingAverage, plot_curves, read_record
 from pipeline.training import Progress, TrainResult, start_from, train
-from pipeline.validation import validate, validation_windows
+from pipeline.training.augment import Augment
+from pipeline.training.batches import BatchConfig
+from pipeline.training.config import FAST, PAPER, TrainConfig
+from pipeline.training.state import MovingAverage, plot_curves, read_record
+from pipeline.training.validation import validate, validation_windows
 
 HEIGHT, WIDTH = 48, 80
 OPTIONS = {"width": 1 / 16, "input_height": HEIGHT, "input_width": WIDTH, "head_bias": -3.0}

@@ -8,7 +8,7 @@ name is the content's fingerprint, so a renamed clip is found again and a change
     frames[100:103]            # touches three frames of the disk, not the clip
 
 A file appears whole or not at all (written aside, then renamed), and two processes that want the
-same clip write the same bytes.  Pixels are those of the tracker's PyAV path: swscale's bicubic
+same clip write the same bytes.  Pixels are those of the tracker's PyAV path: swscale's bilinear
 filter straight to RGB at network size; pictures are scaled by area, as there.
 
 This module knows nothing of labels.
@@ -78,7 +78,7 @@ def _decode_video(path: Path, width: int, height: int) -> Iterator[NDArray[np.ui
     for frame in decode_all(path):
         turns = quarter_turns(frame) // 90
         stored = (height, width) if turns % 2 else (width, height)
-        scaled = frame.reformat(*stored, format="rgb24", interpolation="BICUBIC").to_ndarray()
+        scaled = frame.reformat(*stored, format="rgb24", interpolation="BILINEAR").to_ndarray()
         yield np.rot90(scaled, turns)
 
 

@@ -13,9 +13,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.augment import Augment
 from pipeline.errors import InputError
-from pipeline.train_batches import BatchConfig
+from pipeline.training.augment import Augment
+from pipeline.training.batches import BatchConfig
 
 _FINAL_RATE = 0.01  # share of the learning rate that the cosine ends with
 

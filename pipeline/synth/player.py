@@ -1,7 +1,7 @@
 """People of a synthetic rally: how they are dressed, how they stand, and their picture.
 
 A player is a handful of thick lines in the picture plane: legs that stride, an arm that stretches
-the racket towards where it is told to.  Where players run is `synth_rally`'s business.
+the racket towards where it is told to.  Where players run is `pipeline.synth.rally`'s business.
 
     pose = Pose(feet=(640.0, 600.0), scale=70.0, stride=0.3, reach=(0.4, 0.6), facing=-1)
     cover = draw_player(picture, random_outfit(rng), pose)

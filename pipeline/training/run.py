@@ -19,6 +19,9 @@ The transformer last: train `v2_mdd` first, then `v5` with `init_from` its weigh
 share is copied, and the residual of the R-STR head starts at zero, so that the new model begins
 where the old one ended.
 
+Where `torch.distributed` is initialised, every process calls `train` with the same arguments; they
+share each batch, gradients are averaged, and process 0 validates and writes.
+
 This module knows nothing of command lines, clusters or tables.
 """
 
@@ -35,17 +38,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.checkpoint import load_model, save_model
 from pipeline.datasets import LabelledClip, WindowedDataset
 from pipeline.errors import InputError, TrackNetError, WeightsError
-from pipeline.losses import wbce
 from pipeline.metrics import Counts
 from pipeline.models.v5 import TSATTHead
-from pipeline.train_batches import Batches
-from pipeline.train_config import FAST, PAPER, RECIPES, TrainConfig
-from pipeline.train_state import (
+from pipeline.training.batches import Batches
+from pipeline.training.config import TrainConfig
+from pipeline.training.losses import wbce
+from pipeline.training.state import (
     MovingAverage,
     Record,
     Report,
@@ -54,19 +58,8 @@ from pipeline.train_state import (
     restore_random_state,
     write_state,
 )
-from pipeline.validation import validate, validation_windows
+from pipeline.training.validation import validate, validation_windows
 from pipeline.windows import WindowSpec
-
-__all__ = [
-    "FAST",
-    "PAPER",
-    "RECIPES",
-    "Progress",
-    "TrainConfig",
-    "TrainResult",
-    "start_from",
-    "train",
-]
 
 STATE, RECORD, BEST, FINAL = "state.pt", "record.csv", "best.safetensors", "final.safetensors"
 
@@ -98,7 +91,7 @@ class TrainResult:
         steps, seconds: spent, over all resumes.
         best_f1: on validation windows, None if never defined.
         best, final: weights files; `final` has the averaged weights of the last step.
-        record: the CSV of `pipeline.train_state.Record`.
+        record: the CSV of `pipeline.training.state.Record`.
     """
 
     steps: int
@@ -135,6 +128,7 @@ def train(
     Raises:
         InputError: there is nothing to train on, or `freeze` names no parameter.
         InputError: `out_dir` holds a run of another configuration or model.
+        InputError: several processes share the run and its budget is in minutes.
         WeightsError: `init_from` shares nothing with the model.
     """
     run = _Run(config, model, train_source, val_source, out_dir, torch.device(device))
@@ -191,7 +185,10 @@ class _Run:
             if isinstance(train_source, WindowedDataset)
             else WindowedDataset(train_source, spec)
         )
-        self.batches = Batches(dataset, config.batches)
+        self.rank, world = _place()
+        if world > 1 and config.minutes is not None:
+            raise InputError("several processes must stop together: give a budget in steps")
+        self.batches = Batches(dataset, config.batches, rank=self.rank, world=world)
         self.validation = validation_windows(val_source, spec, config.validation_windows)
         self.total_steps = (
             config.epochs * self.batches.per_epoch if config.epochs is not None else config.steps
@@ -200,6 +197,9 @@ class _Run:
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.trained = _trainable(model, config.freeze)
+        self.logits: nn.Module = _Logits(self.model)
+        if world > 1:
+            self.logits = DistributedDataParallel(self.logits)
         self.optimizer = torch.optim.AdamW(_groups(self.trained, config), lr=config.lr)
         self.average: MovingAverage | None = None
         self.step, self.seconds, self.best_f1 = 0, 0.0, -1.0
@@ -211,10 +211,11 @@ class _Run:
         if self.average is None and self.config.average is not None:
             self.average = MovingAverage(self.model, self.config.average)
         if self.step == 0:
-            torch.manual_seed(self.config.batches.seed)
-            for name in (STATE, BEST, FINAL):  # of a run that is started over
-                (self.out_dir / name).unlink(missing_ok=True)
-        record = Record(self.out_dir / RECORD, keep_to=self.step)
+            torch.manual_seed(self.config.batches.seed + self.rank)
+            if self.rank == 0:
+                for name in (STATE, BEST, FINAL):  # of a run that is started over
+                    (self.out_dir / name).unlink(missing_ok=True)
+        record = Record(self.out_dir / RECORD, keep_to=self.step) if self.rank == 0 else None
         clock = time.monotonic() - self.seconds
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
             coming = ahead.submit(self.batches.draw, self.step)
@@ -225,6 +226,8 @@ class _Run:
                 self.learn(*self.batches.tensors(batch, self.device), rate)
                 self.step += 1
                 self.seconds = time.monotonic() - clock
+                if record is None:
+                    continue  # process 0 does the rest
                 progress = self.report_if_due(rate, record)
                 if progress is not None:  # validating spends the budget, but is not the pace
                     self.seconds = self.reported_at = time.monotonic() - clock
@@ -254,7 +257,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         with self.autocast():
-            logits = self.model.logits(frames)  # type: ignore[operator]
+            logits = self.logits(frames)
         loss = wbce(logits, targets, weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -362,9 +365,10 @@ class _Run:
 
     def finish(self) -> TrainResult:
         best, final = self.out_dir / BEST, self.out_dir / FINAL
-        self.save(final)
-        if not best.exists():
-            self.save(best)
+        if self.rank == 0:
+            self.save(final)
+            if not best.exists():
+                self.save(best)
         return TrainResult(
             steps=self.step,
             seconds=self.seconds,
@@ -373,6 +377,25 @@ class _Run:
             final=final,
             record=self.out_dir / RECORD,
         )
+
+
+class _Logits(nn.Module):
+    """A model's `logits` as a module, so that several processes can wrap it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Tensor) -> Tensor:
+        logits: Tensor = self.model.logits(frames)  # type: ignore[operator]
+        return logits
+
+
+def _place() -> tuple[int, int]:
+    """Rank and number of the processes that share this run."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
 
 
 def _trainable(model: nn.Module, freeze: tuple[str, ...]) -> list[nn.Parameter]:

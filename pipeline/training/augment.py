@@ -8,7 +8,7 @@ but handed on as a gain and an offset, so that bytes travel to the device and fl
     view = augment(dataset[index], Augment(crop=(144, 256)), rng)
 
 All randomness comes from the generator that is passed in: the same generator, the same view.
-Mixing two windows (mixup) is a matter of whole batches, see `pipeline.train_batches`.
+Mixing two windows (mixup) is a matter of whole batches, see `pipeline.training.batches`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ forgotten balls.  All pictures are uint8 RGB.
     scene = Scene(rng, sport, place_camera(rng, sport, 1280, 720), 1280, 720)
     picture = scene.finish(scene.still(np.eye(2, 3)), rng)
 
-What moves is `pipeline.synth_film`'s business.
+What moves is `pipeline.synth.film`'s business.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from pipeline.draw import FRACTION_BITS, Colour, Cover, blend, fixed, polygon, streak
-from pipeline.synth_player import Pose, ball_colour, draw_player, muted, random_outfit
-from pipeline.synth_rally import Camera, Sport, Vector
+from pipeline.synth.player import Pose, ball_colour, draw_player, muted, random_outfit
+from pipeline.synth.rally import Camera, Sport, Vector
 
 WORDS = ("BASELINE", "NORTHCUP", "VOLLEY", "ARENA ONE", "OPEN 26", "LUMEN", "KITE", "RALLY")
 

@@ -1,6 +1,6 @@
 """One synthetic clip in the making: camera work, players' movements, and the ball in an exposure.
 
-`Film` brings a rally (`synth_rally`) and a scene (`synth_scene`) together and paints frame after
+`Film` brings a rally (`rally.py`) and a scene (`scene.py`) together and paints frame after
 frame from far to near, so that what stands in front hides what is behind; from what is hidden it
 says how well the ball can be seen.
 
@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.draw import Cover, blend, overlap, streak
-from pipeline.synth_player import Outfit, Pose, ball_colour, draw_player, random_outfit
-from pipeline.synth_rally import SUBSTEPS, Rally, Sport, place_camera, play
-from pipeline.synth_scene import Scene
+from pipeline.synth.player import Outfit, Pose, ball_colour, draw_player, random_outfit
+from pipeline.synth.rally import SUBSTEPS, Rally, Sport, place_camera, play
+from pipeline.synth.scene import Scene
 
 ABSENT, CLEAR, HARD, HIDDEN = 0, 1, 2, 3
 """Visibility as in the TrackNet tennis labels; HIDDEN is behind something, and has a place."""

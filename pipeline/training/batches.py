@@ -7,6 +7,9 @@ and a batch may be made ahead in another thread:
     batches = Batches(dataset, config)
     frames, targets, weight = batches.tensors(batches.draw(step=0), device)
 
+Several processes share a step by taking every `world`-th window of its batch each; random numbers
+belong to a window of a step, so a batch is the same however many processes draw it.
+
 Two ways to draw: `balance=None` walks through all windows in a new seeded order each epoch (the
 paper), a number draws with replacement so that small sports are seen often enough.
 
@@ -23,13 +26,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.augment import Augment, augment
 from pipeline.datasets import Sample, WindowedDataset
 from pipeline.errors import InputError
-from pipeline.targets import disk_masks, paper_masks
+from pipeline.training.augment import Augment, augment
+from pipeline.training.targets import disk_masks, paper_masks
 
 Mask = Literal["disk", "paper"]
-_ORDER, _DRAW = 0, 1  # streams of random numbers that must not be the same
+_ORDER, _DRAW, _VIEW = 0, 1, 2  # streams of random numbers that must not be the same
 _MIXUP_BETA = 0.5
 
 
@@ -66,7 +69,7 @@ class Batch(NamedTuple):
         pictures: uint8 [B, P, H, W, 3].
         labelled: bool [B, T].
         xy: float32 [B, T, 2], px of the pictures.
-        gain: float32 [B, 3], offset: float32 [B]: see `pipeline.augment.View`.
+        gain: float32 [B, 3], offset: float32 [B]: see `pipeline.training.augment.View`.
         share: what a window keeps of itself when mixed with its neighbour; 1 for no mixing.
         samples: the windows as they were before augmentation.
     """
@@ -83,15 +86,26 @@ class Batch(NamedTuple):
 class Batches:
     """Batches of a dataset, by step number.
 
+    Args:
+        dataset: where windows come from.
+        config: how batches are made.
+        rank, world: this process draws windows rank, rank + world, ... of each batch.
+
     Raises:
-        InputError: the dataset has fewer windows than one batch needs.
+        InputError: the dataset has fewer windows than one batch needs, or a batch cannot be shared
+            evenly.
     """
 
-    def __init__(self, dataset: WindowedDataset, config: BatchConfig) -> None:
+    def __init__(
+        self, dataset: WindowedDataset, config: BatchConfig, *, rank: int = 0, world: int = 1
+    ) -> None:
         if len(dataset) < config.batch:
             raise InputError(f"{len(dataset)} windows are fewer than a batch of {config.batch}")
+        if config.batch % world:
+            raise InputError(f"a batch of {config.batch} cannot be shared by {world} processes")
         self.dataset = dataset
         self.config = config
+        self.mine = slice(rank, None, world)
         self.per_epoch = len(dataset) // config.batch
         self._order = lru_cache(maxsize=1)(self._shuffled)
         self._cumulative = (
@@ -99,11 +113,20 @@ class Batches:
         )
 
     def draw(self, step: int) -> Batch:
-        """The batch of a step, augmented."""
+        """This process's part of the batch of a step, augmented."""
         rng = np.random.default_rng((self.config.seed, _DRAW, step))
-        samples = tuple(self.dataset[int(index)] for index in self.indices(step, rng))
-        views = [augment(sample, self.config.augment, rng) for sample in samples]
+        drawn = self.indices(step, rng)
         mixed = rng.random() < self.config.augment.mixup
+        positions = range(len(drawn))[self.mine]
+        samples = tuple(self.dataset[int(drawn[position])] for position in positions)
+        views = [
+            augment(
+                sample,
+                self.config.augment,
+                np.random.default_rng((self.config.seed, _VIEW, step, position)),
+            )
+            for sample, position in zip(samples, positions, strict=True)
+        ]
         return Batch(
             pictures=torch.from_numpy(np.stack([view.pictures for view in views])),
             labelled=torch.from_numpy(np.stack([view.labelled for view in views])),

@@ -9,8 +9,8 @@ and the same pixels.
     for picture, label in synthesize_clip(SynthConfig(sport="badminton"), seed=7):
         ...
 
-This module reads no video and knows nothing of models; physics is in `synth_rally`, drawing in
-`synth_film`, `synth_scene` and `synth_player`.
+This module reads no video and knows nothing of models; physics is in `rally`, drawing in `film`,
+`scene` and `player`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import numpy as np
 from pipeline.draw import blend, streak
 from pipeline.encode import EncodeConfig, VideoWriter
 from pipeline.errors import InputError
-from pipeline.synth_film import CLEAR, HARD, BallLabel, Film
-from pipeline.synth_player import ball_colour
-from pipeline.synth_rally import SPORTS
+from pipeline.synth.film import CLEAR, HARD, BallLabel, Film
+from pipeline.synth.player import ball_colour
+from pipeline.synth.rally import SPORTS
 
 CLIPS_PER_MATCH = 10
 

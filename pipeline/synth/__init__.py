@@ -1,0 +1,8 @@
+"""Rallies that were never played: drawn with exact labels, and balls pasted into real pictures.
+
+Read in this order: `rally` (physics), `player`, `scene`, `film` (drawing), `clips` (for others).
+"""
+
+from pipeline.synth.clips import SynthConfig, paste_ball, synthesize_clip, write_dataset
+
+__all__ = ["SynthConfig", "paste_ball", "synthesize_clip", "write_dataset"]

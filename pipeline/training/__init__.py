@@ -1,0 +1,19 @@
+"""Training, from labelled clips to weights.
+
+Read in this order: `config` (recipes), `augment`, `targets`, `batches` (what a step sees),
+`losses`, `run` (the loop), `state` (what survives a kill), `validation`.
+"""
+
+from pipeline.training.config import FAST, PAPER, RECIPES, TrainConfig
+from pipeline.training.run import Progress, TrainResult, start_from, train
+
+__all__ = [
+    "FAST",
+    "PAPER",
+    "RECIPES",
+    "Progress",
+    "TrainConfig",
+    "TrainResult",
+    "start_from",
+    "train",
+]
