@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Space = Literal["model", "source"]
+PROTOCOL_SIZE = (512, 288)  # (width, height) in px at which published figures are measured
 FIGURES = ("accuracy", "precision", "recall", "f1")
 
 # Predictions travel as float32 source pixels; without rounding, a distance of exactly the
@@ -240,20 +241,18 @@ def bootstrap_interval(
 
 
 def threshold_sweep(
-    predicted: NDArray[np.floating],
-    scores: NDArray[np.floating],
-    truth: NDArray[np.floating],
-    tolerance: float,
-    thresholds: Sequence[float],
+    judged: NDArray[np.int8], scores: NDArray[np.floating], thresholds: Sequence[float]
 ) -> Mapping[float, Counts]:
     """Counts if only predictions with a score of at least each threshold had been made.
 
     Args:
-        predicted, truth: [N, 2] in the same pixels, NaN rows for none.
+        judged: [N], `Outcome` values.
         scores: [N], the score of each prediction; ignored where there is none.
-        tolerance: in the same pixels.
+
+    >>> judged = np.array([Outcome.TP, Outcome.FP2, Outcome.FN], np.int8)
+    >>> threshold_sweep(judged, np.array([0.9, 0.6, np.nan]), [0.7])[0.7]
+    Counts(tp=1, fp1=0, fp2=0, tn=1, fn=1)
     """
-    judged, _ = outcomes(predicted, truth, tolerance)
     # Dropping a prediction turns TP and FP1 into FN, and FP2 into TN; the distance stays as it is.
     dropped = np.where(judged == Outcome.FP2, Outcome.TN, judged)
     dropped = np.where(judged <= Outcome.FP1, Outcome.FN, dropped)

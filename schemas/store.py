@@ -7,6 +7,7 @@
     OUT/quarantine/SOURCE.parquet      what could not be read
     OUT/manifests/VIDEO.json           written last: only now the video is published
     OUT/runs/RUN.parquet               one row per run
+    OUT/eval_frames/PROTOCOL/VIDEO.parquet, OUT/eval_metrics/PROTOCOL.parquet   scores
 
 A manifest is the truth.  `trajectory_files` gives readers the published files, `is_published`
 tells a resumed run what it need not do again.  One writer at a time: `lock`.
@@ -32,12 +33,25 @@ import pyarrow as pa
 from schemas import parquet
 from schemas.errors import Locked, MixedResults
 from schemas.tables import (
+    EVAL_FRAMES,
+    EVAL_METRICS,
     QUARANTINE,
     RUNS,
     SCHEMA_VERSION,
     STAGED,
     TRAJECTORIES,
     VIDEOS,
+)
+
+_FOLDERS = (
+    "manifests",
+    "trajectories",
+    "staging",
+    "quarantine",
+    "videos",
+    "runs",
+    "eval_metrics",
+    "eval_frames",
 )
 
 
@@ -95,7 +109,7 @@ class Store:
     def clear(self) -> None:
         """Delete every table of the folder; nothing else that lies in it."""
         (self.root / "result.json").unlink(missing_ok=True)
-        for name in ("manifests", "trajectories", "staging", "quarantine", "videos", "runs"):
+        for name in _FOLDERS:
             shutil.rmtree(self.root / name, ignore_errors=True)
 
     @contextmanager
@@ -234,6 +248,28 @@ class Store:
         if not self.is_published(video_id):
             raise KeyError(f"{self.root} holds no published trajectory of {video_id}")
         return parquet.read(self.trajectory_path(video_id), TRAJECTORIES)
+
+    # ---- scores -----------------------------------------------------------------------------
+
+    def clear_evaluation(self, protocol: str) -> None:
+        """Delete the scores of a protocol, metrics first."""
+        self._metrics_path(protocol).unlink(missing_ok=True)
+        shutil.rmtree(self.root / "eval_frames" / protocol, ignore_errors=True)
+
+    def write_eval_frames(self, protocol: str, video_id: str, rows: pa.Table) -> None:
+        """Write the judged frames of one video."""
+        path = self.root / "eval_frames" / protocol / f"{video_id}.parquet"
+        parquet.write(rows.cast(EVAL_FRAMES), path)
+
+    def write_eval_metrics(
+        self, protocol: str, rows: pa.Table, metadata: Mapping[str, Any]
+    ) -> Path:
+        """Write the figures of a protocol, last: they say that the judged frames are complete."""
+        parquet.write(rows.cast(EVAL_METRICS), self._metrics_path(protocol), metadata)
+        return self._metrics_path(protocol)
+
+    def _metrics_path(self, protocol: str) -> Path:
+        return self.root / "eval_metrics" / f"{protocol}.parquet"
 
     # ---- quarantine and runs ----------------------------------------------------------------
 

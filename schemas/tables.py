@@ -105,6 +105,60 @@ RUNS = pa.schema(
     ]
 )
 
+_PROTOCOL = [
+    _field("space", pa.string(), "", "model: px at 512x288, as published; source: source px"),
+    _field("tolerance_px", pa.float64(), "px of space", "a hit is strictly closer"),
+]
+
+EVAL_FRAMES = pa.schema(
+    [
+        _field("video_id", pa.string(), "", "content fingerprint of the video"),
+        _field("sport", pa.string(), "", "as the labels name it"),
+        _field("match", pa.string(), "", "as the labels name it"),
+        _field("clip", pa.string(), "", "as the labels name it"),
+        _field("split", pa.string(), "", "train, val, test; empty where nobody said"),
+        _field("test_set", pa.string(), "", "what a test clip tests; empty otherwise"),
+        _field("frame", pa.int32(), "frame", "0-based index; frames without a label have no row"),
+        _field("visibility", pa.int8(), "", "label: 0 absent, 1 clear, 2 hard to see, 3 occluded"),
+        _field("outcome", pa.string(), "", "TP, FP1 (too far), FP2 (no ball there), TN, FN"),
+        _field("error_px", pa.float64(), "px of space", "label to prediction", null=True),
+        _field("label_x_px", pa.float64(), "px", "label, source pixels", null=True),
+        _field("label_y_px", pa.float64(), "px", "label, source pixels", null=True),
+        _field("x_px", pa.float32(), "px", "prediction, source pixels", null=True),
+        _field("y_px", pa.float32(), "px", "prediction, source pixels", null=True),
+        _field("score", pa.float32(), "1", "of the prediction", null=True),
+        *_PROTOCOL,
+    ]
+)
+
+_FIGURES = {
+    "accuracy": "(TP + TN) / frames",
+    "precision": "TP / (TP + FP1 + FP2)",
+    "recall": "TP / (TP + FN); an FP1 is not in it",
+    "f1": "harmonic mean of precision and recall",
+}
+
+EVAL_METRICS = pa.schema(
+    [
+        _field("grouping", pa.string(), "", "all, split, test_set, sport, match, clip, visibility"),
+        _field("group", pa.string(), "", "which one of the grouping"),
+        _field("min_score", pa.float64(), "1", "balls with a lower score count as absent"),
+        *_PROTOCOL,
+        _field("clips", pa.int32(), "", "clips that were scored"),
+        _field("frames", pa.int64(), "frame", "labelled frames that were scored"),
+        *(
+            _field(name, pa.int64(), "frame", f"frames with outcome {name.upper()}")
+            for name in ("tp", "fp1", "fp2", "tn", "fn")
+        ),
+        *(_field(n, pa.float64(), "1", meaning, null=True) for n, meaning in _FIGURES.items()),
+        *(
+            _field(f"{name}_{end}", pa.float64(), "1", f"95 % interval of {name}", null=True)
+            for name in _FIGURES
+            for end in ("low", "high")
+        ),
+    ]
+)
+
 STAGED = pa.schema(
     [
         _field("frame", pa.int32(), "frame", "0-based index in order of presentation"),

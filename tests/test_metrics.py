@@ -172,7 +172,8 @@ def test_threshold_sweep_equals_judging_again() -> None:
     truth[::5] = np.nan
     predicted = np.nan_to_num(truth, nan=50) + rng.normal(0, 4, truth.shape)
     scores = rng.uniform(size=200)
-    sweep = threshold_sweep(predicted, scores, truth, 4.0, [0.0, 0.3, 0.9, 1.1])
+    judged, _ = outcomes(predicted, truth, 4.0)
+    sweep = threshold_sweep(judged, scores, [0.0, 0.3, 0.9, 1.1])
     for threshold, table in sweep.items():
         kept = np.where(scores[:, None] >= threshold, predicted, np.nan)
         assert table == Counts.of(outcomes(kept, truth, 4.0)[0])

@@ -1,10 +1,12 @@
 """Labelled clips: found (`clips`), decoded once (`cache`), cut into windows (`windowed`)."""
 
+from pipeline.datasets.cache import clip_id
 from pipeline.datasets.clips import Clip, by_split, find_clips, hold_out
 from pipeline.datasets.windowed import (
     LabelledClip,
     Sample,
     WindowedDataset,
+    clip_labels,
     load_clip,
     paper_split,
 )
@@ -15,6 +17,8 @@ __all__ = [
     "Sample",
     "WindowedDataset",
     "by_split",
+    "clip_id",
+    "clip_labels",
     "find_clips",
     "hold_out",
     "load_clip",

@@ -43,9 +43,7 @@ def cached_frames(clip: Clip, folder: Path, *, width: int, height: int) -> NDArr
     Raises:
         VideoError: not every frame that the container presents can be decoded.
     """
-    pictures = check_pictures(clip.source) if clip.source.is_dir() else [clip.source]
-    name = fingerprint(pictures, heartbeat=lambda: None)
-    path = folder / f"{name}-{width}x{height}.npy"
+    path = folder / f"{clip_id(clip)}-{width}x{height}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -56,6 +54,12 @@ def cached_frames(clip: Clip, folder: Path, *, width: int, height: int) -> NDArr
             aside.unlink(missing_ok=True)
     frames: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     return frames
+
+
+def clip_id(clip: Clip) -> str:
+    """The content fingerprint of a clip, the tracker's `video_id`."""
+    pictures = check_pictures(clip.source) if clip.source.is_dir() else [clip.source]
+    return fingerprint(pictures, heartbeat=lambda: None)
 
 
 def _write(path: Path, clip: Clip, width: int, height: int) -> None:

@@ -88,15 +88,27 @@ def load_clip(clip: Clip, cache: Path, *, width: int, height: int) -> LabelledCl
         LabelError: its labels are broken or do not fit its frames.
         VideoError: its frames cannot be decoded.
     """
-    labels = read_labels(clip.labels, n_frames=clip.frames, size=clip.size)
+    visibility, xy_source = clip_labels(clip)
     frames = cached_frames(clip, cache, width=width, height=height)
-    visibility = np.full(len(frames), UNLABELLED, np.int8)
-    xy_source = np.full((len(frames), 2), np.nan)
-    for label in labels:
+    return LabelledClip(clip, frames, visibility, xy_source)
+
+
+def clip_labels(clip: Clip) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """What is known of the ball in each frame of a clip.
+
+    Returns:
+        visibility [N] and xy_source [N, 2], see `LabelledClip`.
+
+    Raises:
+        LabelError: the labels are broken or do not fit the frames.
+    """
+    visibility = np.full(clip.frames, UNLABELLED, np.int8)
+    xy_source = np.full((clip.frames, 2), np.nan)
+    for label in read_labels(clip.labels, n_frames=clip.frames, size=clip.size):
         visibility[label.frame] = label.visibility
         if label.x_px is not None and label.y_px is not None:
             xy_source[label.frame] = label.x_px, label.y_px
-    return LabelledClip(clip, frames, visibility, xy_source)
+    return visibility, xy_source
 
 
 @dataclass(frozen=True)
