@@ -201,7 +201,13 @@ def track(
         retry_quarantined=retry,
     )
     if address:
-        sys.exit(_track_on_cluster(address, inputs, out, settings, fresh, as_json))
+        from pipeline.checkpoint import find_weights
+
+        there = {
+            "inputs": tuple(os.path.abspath(text) for text in inputs),  # noqa: PTH100 - or a glob
+            "weights": find_weights(weights),
+        }
+        sys.exit(_run_on_cluster(address, click.get_current_context(), **there))
     report = _track_here(inputs, out, settings, fresh)
     print_report(report, out, as_json)
     if report.quarantined:
@@ -407,6 +413,131 @@ def evaluate(
 
 
 @cli.command()
+@labels_argument
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder of the run: weights, state, record, curves.")  # fmt: skip
+@click.option("--arch", default="v5", show_default=True, help="See `tracknet models`.")
+@click.option("--model", "model_values", multiple=True, metavar="KEY=VALUE",
+              help="Option of the model, such as width=0.25 or attention=joint.")  # fmt: skip
+@click.option("--recipe", type=click.Choice(["fast", "paper"]), default="fast", show_default=True)
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="TOML file whose values replace the recipe's.")  # fmt: skip
+@click.option("--set", "values", multiple=True, metavar="KEY=VALUE",
+              help="Replace one value of the recipe: lr=4e-4, batches.batch=32.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), help="Budget in steps.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Budget in epochs.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Budget in minutes.")
+@click.option("--full-frames", is_flag=True, help="Train on whole pictures instead of crops.")
+@click.option("--init-from", help="Weights whose matching parameters are the start.")
+@click.option("--split", type=click.Choice(["auto", "index", "match", "clip", "paper"]),
+              default="auto", show_default=True,
+              help="What is held out: as clips.csv says, whole matches, whole clips, or the "
+              "paper's cut, which leaks.")  # fmt: skip
+@click.option("--extra", multiple=True, metavar="ROOT",
+              type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="More labelled clips, all for training; synthetic ones, say.")  # fmt: skip
+@click.option("--cache", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder of decoded clips.  [default: in the user's cache]")  # fmt: skip
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
+              show_default=True)  # fmt: skip
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Processes of Ray Train that share each batch, one per GPU.")  # fmt: skip
+@click.option("--fresh", is_flag=True, help="Start over instead of resuming.")
+@address_option
+@as_json
+def train(
+    root: Path,
+    out: Path,
+    arch: str,
+    model_values: tuple[str, ...],
+    recipe: str,
+    config: Path | None,
+    values: tuple[str, ...],
+    steps: int | None,
+    epochs: int | None,
+    minutes: float | None,
+    full_frames: bool,
+    init_from: str | None,
+    split: str,
+    extra: tuple[Path, ...],
+    cache: Path | None,
+    device: str,
+    processes: int,
+    fresh: bool,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Train a model on the labelled clips under ROOT; run again to resume.
+
+    The recipe `paper` is the paper's (30 epochs of full frames), `fast` is ours.  What is held out
+    is never trained on; the best weights on it are RUN/best.safetensors.
+
+    \b
+    tracknet train labelled/ --out runs/v5 --set batches.batch=32 --steps 20000
+    tracknet train labelled/ --out runs/paper --recipe paper --split paper
+    tracknet train labelled/ --out runs/nano --arch v2_mdd --model width=0.25 --minutes 60
+    """
+    if address:
+        sys.exit(_run_on_cluster(address, click.get_current_context()))
+    from jobs.console import print_training, progress
+    from jobs.train import TrainSettings, clip_cache, resolve_device, train_model, training_config
+    from pipeline.training import Progress
+    from pipeline.training.state import plot_curves
+
+    budget = {"steps": steps, "epochs": epochs, "minutes": minutes}
+    settings = TrainSettings(
+        root=root,
+        out=out,
+        arch=arch,
+        model=_key_values(model_values),
+        config=training_config(recipe, config, _key_values(values), budget, full_frames, init_from),
+        split=split,  # type: ignore[arg-type]
+        extra=extra,
+        cache=cache or clip_cache(),
+        device=resolve_device(device),
+        processes=processes,
+    )
+    with progress("decoding") as report:
+
+        def on_progress(step: Progress) -> None:
+            row = step.report
+            total = round(row.step / step.share_done) if step.share_done else row.step
+            score = "" if row.f1 is None else f", F1 {row.f1:.4f}"
+            note = f"loss {row.loss:.6f}{score}, {row.images_per_second:.0f} images/s"
+            report(row.step, total, "steps", "training", note)
+
+        result = train_model(
+            settings,
+            fresh=fresh,
+            on_clip=lambda done, total: report(done, total, "clips"),
+            on_progress=on_progress,
+        )
+    plot_curves(result.record, out / "curves.png")
+    print_training(result, as_json)
+
+
+def _key_values(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`a.b=1` as {"a": {"b": 1}}; values as TOML writes them, bare words are text."""
+    import tomllib
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *folders, last = name.strip().split(".")
+        table = found
+        for folder in folders:
+            table = table.setdefault(folder, {})
+        table[last] = value
+    return found
+
+
+@cli.command()
 @as_json
 def models(as_json: bool) -> None:
     """List every model: parameters, multiply-accumulates, input, output, source.
@@ -576,34 +707,18 @@ def _track_here(
         return run(sources, out, settings, fresh, on_progress)
 
 
-def _track_on_cluster(
-    address: str,
-    inputs: tuple[str, ...],
-    out: Path,
-    settings: TrackSettings,
-    fresh: bool,
-    as_json: bool,
-) -> int:
-    from jobs.submit import exit_code
-    from pipeline.checkpoint import find_weights
+def _run_on_cluster(address: str, context: click.Context, **absolute: Any) -> int:
+    """Run the command that was given here on a cluster, show its log, return its exit code.
 
-    flags = [("--fresh", fresh), ("--retry", settings.retry_quarantined), ("--json", as_json)]
-    stride = settings.detector.stride
-    arguments = [
-        "track",
-        *(os.path.abspath(text) for text in inputs),  # noqa: PTH100 - may be a glob
-        *("--out", str(out.absolute())),
-        *("--weights", str(find_weights(settings.weights).absolute())),
-        *("--device", settings.device),
-        *(("--stride", str(stride)) if stride else ()),
-        *("--peak", settings.detector.peak),
-        *("--threshold", str(settings.detector.threshold)),
-        *("--shard-seconds", str(settings.shard_seconds)),
-        *("--workers", str(settings.workers)),
-        *(flag for flag, wanted in flags if wanted),
-    ]
+    Args:
+        address: of the job server.
+        context: of the command.
+        absolute: parameters that mean something else there, replaced.
+    """
+    from jobs.submit import exit_code
+
     cluster = _cluster(address)
-    job_id = cluster.submit(arguments)
+    job_id = cluster.submit(_arguments(context, absolute))
     click.echo(f"job {job_id}", err=True)
     try:
         for piece in cluster.follow(job_id):
@@ -618,6 +733,24 @@ def _track_on_cluster(
     state = cluster.state(job_id)
     click.echo(f"job {job_id} {state.status}", err=True)
     return exit_code(state)
+
+
+def _arguments(context: click.Context, replaced: dict[str, Any]) -> list[str]:
+    """The command line of a command, without its address; paths are absolute."""
+    arguments, options = [], []
+    for parameter in context.command.params:
+        given = {**context.params, **replaced}.get(str(parameter.name))
+        if parameter.name == "address" or given is None:
+            continue
+        values = given if isinstance(given, tuple) else (given,)
+        texts = [str(v.absolute()) if isinstance(v, Path) else str(v) for v in values]
+        if isinstance(parameter, click.Argument):
+            arguments += texts
+        elif given is True:
+            options.append(parameter.opts[0])
+        elif given is not False:
+            options += [word for text in texts for word in (parameter.opts[0], text)]
+    return [str(context.info_name), *options, "--", *arguments]
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from rich.table import Table
 from jobs.plan import Plan, PlannedVideo
 from jobs.show import inventory
 from jobs.track import TrackReport
+from pipeline.training import TrainResult
 from schemas.store import Store
 
 
@@ -129,6 +130,16 @@ def print_report(report: TrackReport, out: Path, as_json: bool) -> None:
         f" model {seconds['model']:.1f}, commit {seconds['commit']:.2f})"
     )
     print_quarantine(report.quarantined)
+
+
+def print_training(result: TrainResult, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(result), indent=1, default=str))
+        return
+    best = "never defined" if result.best_f1 is None else f"{result.best_f1:.4f}"
+    print(f"{result.steps} steps in {result.seconds / 60:.1f} min; best F1 on validation {best}")
+    for name in ("best", "final", "record"):
+        print(f"{name:9} {getattr(result, name)}")
 
 
 def print_quarantine(rows: list[dict[str, Any]]) -> None:

@@ -4,7 +4,7 @@ Read in this order: `config` (recipes), `augment`, `targets`, `batches` (what a 
 `losses`, `run` (the loop), `state` (what survives a kill), `validation`.
 """
 
-from pipeline.training.config import FAST, PAPER, RECIPES, TrainConfig
+from pipeline.training.config import FAST, PAPER, RECIPES, TrainConfig, with_changes
 from pipeline.training.run import Progress, TrainResult, start_from, train
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "TrainResult",
     "start_from",
     "train",
+    "with_changes",
 ]

@@ -13,12 +13,13 @@ Mixing two windows (mixup) is a matter of whole batches, see `pipeline.training.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from pipeline.datasets import Sample
 from pipeline.errors import InputError
@@ -29,7 +30,7 @@ _PASTE_CLEARANCE_PX = 12.0  # how far outside the view a labelled ball must be, 
 _PASTE_SPEED_PX = 18.0  # mean speed per frame of a pasted ball
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Augment:
     """What may happen to a training window; the default is nothing at all.
 

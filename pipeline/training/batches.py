@@ -18,12 +18,14 @@ This module knows nothing of models, optimizers or files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.datasets import Sample, WindowedDataset
@@ -36,7 +38,7 @@ _ORDER, _DRAW, _VIEW = 0, 1, 2  # streams of random numbers that must not be the
 _MIXUP_BETA = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class BatchConfig:
     """How batches are made.
 

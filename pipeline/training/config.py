@@ -10,8 +10,12 @@ This module knows nothing of models, clips or files.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, field
+from typing import Any, Literal
+
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from pipeline.errors import InputError
 from pipeline.training.augment import Augment
@@ -20,7 +24,7 @@ from pipeline.training.batches import BatchConfig
 _FINAL_RATE = 0.01  # share of the learning rate that the cosine ends with
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TrainConfig:
     """A training run.
 
@@ -85,6 +89,37 @@ class TrainConfig:
         falling = min(1.0, (done - self.warmup) / (1 - self.warmup))
         cosine = (1 + math.cos(math.pi * falling)) / 2
         return self.lr * (_FINAL_RATE + (1 - _FINAL_RATE) * cosine)
+
+
+def with_changes(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """A recipe with some values replaced.
+
+    Args:
+        config: the recipe.
+        changes: named and nested as the recipe's own fields.
+
+    Raises:
+        InputError: a name is unknown, or a value is not of its kind.
+
+    >>> with_changes(FAST, {"lr": 3e-4, "batches": {"augment": {"crop": [96, 160]}}}).lr
+    0.0003
+    """
+    try:
+        return TrainConfig(**_merged(asdict(config), changes))
+    except ValidationError as error:
+        problems = (
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise InputError(f"this is no training recipe: {'; '.join(problems)}") from error
+
+
+def _merged(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(table)
+    for name, value in changes.items():
+        deeper = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _merged(merged[name], value) if deeper else value
+    return merged
 
 
 PAPER = TrainConfig(epochs=30, bf16=False)

@@ -1,0 +1,132 @@
+"""`tracknet train`: splits, recipes changed from outside, resuming, and several processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jobs.train import Source, TrainSettings, sources, train_model, training_config
+from pipeline.checkpoint import describe, load_model
+from pipeline.datasets import WindowedDataset
+from pipeline.errors import InputError
+from pipeline.synth import SynthConfig, write_dataset
+from pipeline.training import FAST, PAPER
+from pipeline.training.state import read_record
+from pipeline.windows import WindowSpec
+from tests.runs import run
+
+SPEC = WindowSpec(frames=3, targets=(0, 1, 2), height=48, width=80)
+MODEL = {"width": 1 / 16, "input_height": 48, "input_width": 80, "head_bias": -3.0}
+TINY = {
+    "batches": {"batch": 2, "augment": {"crop": [32, 48]}},
+    "report_every": 1,
+    "validate_every": 2,
+    "checkpoint_every": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def rallies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short rallies of one match, 14 frames each."""
+    root = tmp_path_factory.mktemp("train") / "rallies"
+    write_dataset(root, 2, 5, SynthConfig(width=320, height=180, frames=(14, 14)))
+    return root
+
+
+def settings(root: Path, out: Path, steps: int = 3, **more: Any) -> TrainSettings:
+    config = training_config("fast", None, TINY, {"steps": steps}, False, None)
+    return TrainSettings(
+        root=root, out=out, arch="v2_mdd", config=config, cache=out.parent / "cache",
+        model=MODEL, **more,
+    )  # fmt: skip
+
+
+def test_recipes_are_changed_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("lr = 5e-4\n[batches]\nbatch = 16\n[batches.augment]\npaste = 0.25\n")
+    config = training_config("fast", file, {"lr": 1e-2}, {"minutes": 2.0}, True, "preview")
+    assert (config.lr, config.batches.batch, config.minutes, config.steps) == (1e-2, 16, 2.0, None)
+    assert config.batches.augment.paste == 0.25
+    assert config.batches.augment.crop is None
+    assert config.batches.augment.flip == FAST.batches.augment.flip
+    assert config.init_from == "preview"
+    assert training_config("paper", None, {}, {}, False, None) == PAPER
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"lerning_rate": 1}, "lerning_rate: Unexpected keyword"),
+        ({"batches": {"augment": {"crop": "big"}}}, "batches.augment.crop"),
+        ({"schedule": "never"}, "schedule"),
+        ({"batches": {"batch": 0}}, "batch 0"),
+    ],
+)
+def test_values_that_do_not_fit_are_named(values: dict[str, object], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        training_config("fast", None, values, {}, False, None)
+
+
+def test_what_is_held_out(rallies: Path, tmp_path: Path) -> None:
+    done: list[tuple[int, int]] = []
+    training, held = sources(settings(rallies, tmp_path / "run"), SPEC, lambda *n: done.append(n))
+    assert not isinstance(training, WindowedDataset)
+    assert not isinstance(held, WindowedDataset)
+    assert {str(c.clip) for c in training}.isdisjoint({str(c.clip) for c in held})
+    assert done == [(1, 2), (2, 2)]
+
+    def held_out(**more: Any) -> tuple[Source, Source]:
+        return sources(settings(rallies, tmp_path / "run", **more), SPEC, lambda *_: None)
+
+    more, _ = held_out(extra=(rallies,))
+    assert len(more) == len(training) + 2
+    paper, leaking = sources(
+        settings(rallies, tmp_path / "r", split="paper"), SPEC, lambda *_: None
+    )
+    assert len(paper) + len(leaking) == 2 * 12
+    with pytest.raises(InputError, match="only 1"):
+        held_out(split="match")
+    with pytest.raises(InputError, match="no clip is in split"):
+        held_out(split="index")
+
+
+def test_command_trains_resumes_and_says_so(rallies: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = [f"--model={key}={value}" for key, value in MODEL.items()]
+    command = ["train", rallies, "--out", out, "--arch", "v2_mdd", *options,
+               "--cache", tmp_path / "cache", "--set", "batches.batch=2", "--set",
+               "batches.augment.crop=[32, 48]", "--set", "report_every=1"]  # fmt: skip
+    done = run(*command, "--steps", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["steps"] == 2
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert describe(out / "best.safetensors").arch == "v2_mdd"
+    assert json.loads((out / "run.json").read_text())["config"]["batches"]["batch"] == 2
+    again = run(*command, "--steps", 2)
+    assert again.returncode == 0, again.stderr
+    assert [row.step for row in read_record(out / "record.csv")] == [1, 2]
+    other = run(*command, "--steps", 3)
+    assert other.returncode == 2
+    assert "another config" in other.stderr
+    assert json.loads((out / "run.json").read_text())["config"]["steps"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_step(rallies: Path, tmp_path: Path) -> None:
+    """Gradients are averaged, so all processes hold the same weights; process 0 writes."""
+    told: list[int] = []
+    two = settings(rallies, tmp_path / "two", steps=2, processes=2)
+    result = train_model(two, on_progress=lambda p: told.append(p.report.step))
+    assert result.steps == 2
+    assert [row.step for row in read_record(result.record)] == [1, 2]
+    one = train_model(settings(rallies, tmp_path / "one", steps=2))
+    ours, theirs = load_model(result.final).state_dict(), load_model(one.final).state_dict()
+    assert ours.keys() == theirs.keys()
+    head = [name for name in ours if name.endswith("weight")][-1]
+    # Not equal: each process normalises over its own half of the batch.
+    assert torch.allclose(ours[head], theirs[head], atol=0.02)
