@@ -37,9 +37,12 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three sound videos of 230, 50 and 61 frames, one of them in a folder below."""
+    """Three sound videos of 230, 50 and 61 frames, one of them in a folder below.
+
+    The long one has 3 frames a second, so that it lasts for shards of a minute, too.
+    """
     folder = tmp_path_factory.mktemp("archive")
-    make_video(folder / "long.mp4", 230, width=320, height=180, gop=30)
+    make_video(folder / "long.mp4", 230, width=320, height=180, gop=30, fps=3)
     make_video(folder / "short.mp4", 50, width=320, height=180, gop=25)
     make_video(folder / "sub" / "other.mkv", 61, width=256, height=144, gop=20)
     return folder
