@@ -220,7 +220,7 @@ def sources(settings: TrainSettings, spec: WindowSpec, on_clip: OnClip) -> tuple
             raise InputError("the paper's split is of one set of clips; leave --extra out")
         return paper_split(load(clips), spec)
     if split != "index":
-        clips = hold_out(clips, split)
+        clips = hold_out([clip for clip in clips if clip.split != "test"], split)
     training, validation = by_split(clips, "train"), by_split(clips, "val")
     total = len(training) + len(validation) + len(extra)
     return load([*training, *extra]), load(validation)

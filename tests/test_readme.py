@@ -4,17 +4,31 @@ import re
 
 import pytest
 
-from schemas.tables import QUARANTINE, RUNS, TRAJECTORIES, VIDEOS
+from schemas.tables import (
+    EVAL_FRAMES,
+    EVAL_METRICS,
+    QUARANTINE,
+    RUNS,
+    TRAJECTORIES,
+    VIDEOS,
+)
 from tests.runs import ROOT, run
 from tests.videos import make_video
 
 README = (ROOT / "README.md").read_text("utf-8")
-TABLES = {"trajectories": TRAJECTORIES, "videos": VIDEOS, "quarantine": QUARANTINE, "runs": RUNS}
+TABLES = {
+    "trajectories/": TRAJECTORIES,
+    "videos/": VIDEOS,
+    "quarantine/": QUARANTINE,
+    "runs/": RUNS,
+    "eval_frames/PROTOCOL/": EVAL_FRAMES,
+    "eval_metrics/PROTOCOL.parquet": EVAL_METRICS,
+}
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_field_is_documented(name):
-    section = README.split(f"### `{name}/`")[1].split("###")[0]
+    section = README.split(f"### `{name}`")[1].split("###")[0]
     for field in TABLES[name]:
         meaning = field.metadata[b"description"].decode()
         assert re.search(rf"\| `{field.name}` \|.*\| {re.escape(meaning)} \|", section), field.name

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from jobs.compare import COMPARISONS, compare
 from jobs.train import Source, TrainSettings, sources, train_model, training_config
 from pipeline.checkpoint import describe, load_model
-from pipeline.datasets import WindowedDataset
+from pipeline.datasets import WindowedDataset, find_clips
 from pipeline.errors import InputError
 from pipeline.synth import SynthConfig, write_dataset
 from pipeline.training import FAST, PAPER
@@ -31,9 +34,9 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def rallies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two short rallies of one match, 14 frames each."""
+    """Three short rallies of one match, 14 frames each."""
     root = tmp_path_factory.mktemp("train") / "rallies"
-    write_dataset(root, 2, 5, SynthConfig(width=320, height=180, frames=(14, 14)))
+    write_dataset(root, 3, 5, SynthConfig(width=320, height=180, frames=(14, 14)))
     return root
 
 
@@ -77,24 +80,24 @@ def test_what_is_held_out(rallies: Path, tmp_path: Path) -> None:
     assert not isinstance(training, WindowedDataset)
     assert not isinstance(held, WindowedDataset)
     assert {str(c.clip) for c in training}.isdisjoint({str(c.clip) for c in held})
-    assert done == [(1, 2), (2, 2)]
+    assert done == [(1, 3), (2, 3), (3, 3)]
 
     def held_out(**more: Any) -> tuple[Source, Source]:
         return sources(settings(rallies, tmp_path / "run", **more), SPEC, lambda *_: None)
 
     more, _ = held_out(extra=(rallies,))
-    assert len(more) == len(training) + 2
+    assert len(more) == len(training) + 3
     paper, leaking = sources(
         settings(rallies, tmp_path / "r", split="paper"), SPEC, lambda *_: None
     )
-    assert len(paper) + len(leaking) == 2 * 12
+    assert len(paper) + len(leaking) == 3 * 12
     with pytest.raises(InputError, match="only 1"):
         held_out(split="match")
     with pytest.raises(InputError, match="no clip is in split"):
         held_out(split="index")
 
 
-def test_command_trains_resumes_and_says_so(rallies: Path, tmp_path: Path) -> None:
+def test_command_trains_and_refuses_to_go_on_otherwise(rallies: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = [f"--model={key}={value}" for key, value in MODEL.items()]
     command = ["train", rallies, "--out", out, "--arch", "v2_mdd", *options,
@@ -107,13 +110,31 @@ def test_command_trains_resumes_and_says_so(rallies: Path, tmp_path: Path) -> No
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert describe(out / "best.safetensors").arch == "v2_mdd"
     assert json.loads((out / "run.json").read_text())["config"]["batches"]["batch"] == 2
-    again = run(*command, "--steps", 2)
-    assert again.returncode == 0, again.stderr
     assert [row.step for row in read_record(out / "record.csv")] == [1, 2]
     other = run(*command, "--steps", 3)
     assert other.returncode == 2
     assert "another config" in other.stderr
     assert json.loads((out / "run.json").read_text())["config"]["steps"] == 2
+
+
+def test_comparison_scores_every_labelled_test_frame_and_goes_on(
+    rallies: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "indexed"
+    shutil.copytree(rallies, root)
+    clips = find_clips(root)
+    with (root / "clips.csv").open("w", newline="") as file:
+        splits = zip(clips, ("train", "val", "test"), strict=True)
+        rows = [(*clip.key, split) for clip, split in splits]
+        csv.writer(file).writerows([("sport", "match", "clip", "split"), *rows])
+    told: list[str] = []
+    shared = settings(root, tmp_path / "out", steps=1)
+    lines = compare(COMPARISONS["paste"], shared, lambda n, variant: told.append(variant.name))
+    assert told == ["real balls only", "pasted balls"]
+    for line in lines:
+        assert line.steps == 1
+        assert {clip: counts.total for clip, counts in line.counts.items()} == {str(clips[2]): 14}
+    assert compare(COMPARISONS["paste"], shared) == lines  # read back, not trained again
 
 
 @pytest.mark.slow
