@@ -533,18 +533,24 @@ def compare(root: Path, what: str, out: Path, as_json: bool, **options: Any) -> 
 
 
 def _train_settings(root: Path, out: Path, arch: str, options: dict[str, Any]) -> TrainSettings:
-    from jobs.train import TrainSettings, clip_cache, resolve_device, training_config
+    from jobs.train import (
+        TrainSettings,
+        clip_cache,
+        key_values,
+        resolve_device,
+        training_config,
+    )
 
     budget = {name: options[name] for name in ("steps", "epochs", "minutes")}
     return TrainSettings(
         root=root,
         out=out,
         arch=arch,
-        model=_key_values(options["model"]),
+        model=key_values(options["model"]),
         config=training_config(
             options["recipe"],
             options["config"],
-            _key_values(options["values"]),
+            key_values(options["values"]),
             budget,
             options["full_frames"],
             options["init_from"],
@@ -564,27 +570,6 @@ def _report_training(report: Callable[..., None], step: Progress, stage: str) ->
     report(row.step, total, "steps", stage, note)
 
 
-def _key_values(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`a.b=1` as {"a": {"b": 1}}; values as TOML writes them, bare words are text."""
-    import tomllib
-
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{pair!r} is not KEY=VALUE")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        *folders, last = name.strip().split(".")
-        table = found
-        for folder in folders:
-            table = table.setdefault(folder, {})
-        table[last] = value
-    return found
-
-
 @cli.command()
 @as_json
 def models(as_json: bool) -> None:
@@ -594,29 +579,10 @@ def models(as_json: bool) -> None:
     tracknet models
     tracknet models --json
     """
-    from dataclasses import asdict
-
-    from jobs.console import print_table
+    from jobs.console import print_models
     from pipeline.complexity import model_cards
 
-    cards = model_cards()
-    if as_json:
-        click.echo(json.dumps([asdict(card) for card in cards], indent=1))
-        return
-    rows = [
-        (
-            card.arch + (f" ({card.variant})" if card.variant else ""),
-            f"{card.parameters / 1e6:.2f}",
-            f"{card.macs_per_window / 1e9:.2f}",
-            f"{card.macs_per_frame / 1e9:.2f}",
-            card.input,
-            card.output,
-            card.source,
-        )
-        for card in cards
-    ]
-    columns = ("model", "params M", "GMAC/window", "GMAC/frame", "input", "output", "source")
-    print_table(columns, rows, right=(1, 2, 3))
+    print_models(model_cards(), as_json)
 
 
 @cli.group()

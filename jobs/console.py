@@ -7,7 +7,7 @@ document instead.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +28,7 @@ from rich.table import Table
 from jobs.plan import Plan, PlannedVideo
 from jobs.show import inventory
 from jobs.track import TrackReport
+from pipeline.complexity import ModelCard
 from pipeline.training import TrainResult
 from schemas.store import Store
 
@@ -77,6 +78,26 @@ def print_table(
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console().print(table)
+
+
+def print_models(cards: Sequence[ModelCard], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(card) for card in cards], indent=1))
+        return
+    rows = [
+        (
+            card.arch + (f" ({card.variant})" if card.variant else ""),
+            f"{card.parameters / 1e6:.2f}",
+            f"{card.macs_per_window / 1e9:.2f}",
+            f"{card.macs_per_frame / 1e9:.2f}",
+            card.input,
+            card.output,
+            card.source,
+        )
+        for card in cards
+    ]
+    columns = ("model", "params M", "GMAC/window", "GMAC/frame", "input", "output", "source")
+    print_table(columns, rows, right=(1, 2, 3))
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:

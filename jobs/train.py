@@ -90,6 +90,35 @@ class TrainSettings:
         return plain
 
 
+def key_values(pairs: Sequence[str]) -> dict[str, Any]:
+    """Values as a command line gives them, one by one.
+
+    >>> key_values(["lr=4e-4", "schedule=cosine", "batches.augment.crop=[96, 160]"])
+    {'lr': 0.0004, 'schedule': 'cosine', 'batches': {'augment': {'crop': [96, 160]}}}
+
+    Args:
+        pairs: `name=value`; a dot leads into a table, values are TOML's, a bare word is text.
+
+    Raises:
+        InputError: a pair is none.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"{pair!r} is not KEY=VALUE")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *tables, last = name.strip().split(".")
+        table = found
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[last] = value
+    return found
+
+
 def training_config(
     recipe: str,
     file: Path | None,
