@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from tests.runs import run
 from tests.videos import make_video
 
 # Ray starts one process per test session and machine; keep its noise and its telemetry out.
@@ -56,3 +59,14 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real clips at {folder}; set TRACKNET_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    archive: Path, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """The rows of a run that nothing disturbs: shards of 20 s, one worker."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    done = run("track", archive, "--out", out, "--weights", tiny_weights, "--json")
+    assert done.returncode == 0, done.stderr
+    return out, json.loads(done.stdout)

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parent.parent
+ARCHIVE = {"long.mp4": 230, "short.mp4": 50, "other.mkv": 61}
+"""Frames of the videos of the `archive` fixture."""
 
 
 def tracknet(*arguments: object) -> list[str]:

@@ -1,0 +1,109 @@
+"""The promise that nothing is lost, tested by killing: the driver, workers, decoders."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+
+import psutil
+import pytest
+
+from jobs.settings import TrackSettings
+from jobs.sources import find_sources
+from jobs.track import track
+from pipeline.decoder import DecoderLimits
+from tests.runs import ARCHIVE, check_one_row_per_frame, descendants, rows, run, start, wait_for
+from tests.videos import make_video
+
+
+def staged(out):
+    return list((out / "staging").glob("*/*.parquet"))
+
+
+def test_driver_killed_then_resumed(undisturbed, archive, tiny_weights, tmp_path):
+    command = ("track", archive, "--out", tmp_path, "--weights", tiny_weights)
+    command += ("--shard-seconds", 1)
+    victim = start(*command)
+    wait_for(lambda: staged(tmp_path) or list((tmp_path / "manifests").glob("*.json")))
+    family = descendants(victim, "")
+    assert listening(family) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    wait_for(lambda: not any(p.is_running() and "decoder_child" in _words(p) for p in family))
+    assert len(rows(tmp_path)) < len(ARCHIVE)
+    done = run(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["frames"] < sum(ARCHIVE.values())  # it did not start over
+    check_one_row_per_frame(rows(tmp_path), ARCHIVE)
+    assert rows(tmp_path) == rows(undisturbed[0])
+
+
+def listening(processes):
+    """Addresses that any of the processes listens on."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            sockets = process.net_connections("tcp")
+            found |= {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
+    return found
+
+
+def _words(process):
+    try:
+        return " ".join(process.cmdline())
+    except Exception:
+        return ""
+
+
+@pytest.mark.parametrize(
+    "victim",
+    ["decoder_child", "DetectStage", pytest.param("DecodeStage", marks=pytest.mark.slow)],
+)
+def test_worker_killed_in_mid_run(undisturbed, archive, tiny_weights, tmp_path, victim):
+    command = ("track", archive, "--out", tmp_path, "--weights", tiny_weights)
+    command += ("--shard-seconds", 1)
+    driver = start(*command)
+
+    def of_a_worker():  # the driver's own decoder only probes
+        found = descendants(driver, victim)
+        return [process for process in found if process.ppid() != driver.pid]
+
+    if victim == "DetectStage":
+        wait_for(lambda: staged(tmp_path))
+    wait_for(of_a_worker)[0].kill()
+    assert driver.wait(timeout=240) in (0, 1)
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    check_one_row_per_frame(rows(tmp_path), ARCHIVE)
+    assert rows(tmp_path) == rows(undisturbed[0])
+
+
+def test_decoder_that_hangs_is_killed_and_quarantined(tiny_weights, tmp_path):
+    good = make_video(tmp_path / "in" / "good.mp4", 20)
+    hangs = make_video(tmp_path / "in" / "hangs.mp4", 30)
+    # A decoder that answers for one file and never for the other.
+    double = tmp_path / "double.py"
+    double.write_text(
+        "import time\n"
+        "from pipeline import decoder_child\n"
+        "decode = decoder_child._answer\n"
+        "def answer(message, channel):\n"
+        "    if message['op'] == 'decode' and message['path'].endswith('hangs.mp4'):\n"
+        "        channel.arm(0)\n"
+        "        time.sleep(600)\n"
+        "    decode(message, channel)\n"
+        "decoder_child._answer = answer\n"
+        "decoder_child.main()\n"
+    )
+    limits = DecoderLimits(deadline_s=6.0, command=(sys.executable, str(double)))
+    settings = TrackSettings(weights=str(tiny_weights), decoder=limits)
+    report = track(find_sources([str(good), str(hangs)]), tmp_path / "out", settings)
+    (problem,) = report.quarantined
+    assert problem["source"] == str(hangs)
+    assert problem["attempts"] == 3
+    assert "no progress for 6 s" in problem["error"]
+    tables = rows(tmp_path / "out")
+    check_one_row_per_frame(tables, {"good.mp4": 20, "hangs.mp4": 30})
+    assert set(tables["hangs.mp4"]["status"].to_pylist()) == {"undecodable"}
+    assert "undecodable" not in tables["good.mp4"]["status"].to_pylist()
