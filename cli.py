@@ -61,6 +61,14 @@ cutting_options = _options(
         help="Least length of the pieces that a video is decoded in. Changes no result.",
     ),
 )
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-int8"]),
+    default="auto",
+    show_default=True,
+    help="What computes the model; auto: OpenVINO on a CPU that has it, half precision on a GPU. "
+    "openvino-int8 wants `tracknet weights quantize` first.",
+)
 address_option = click.option(
     "--address", help="Job server of a Ray cluster, such as http://head:8265.", metavar="URL"
 )
@@ -104,7 +112,8 @@ def plan(
     from jobs.sources import find_sources
     from pipeline.checkpoint import load_model
     from pipeline.decoder import DecoderLimits
-    from pipeline.engine import DetectorSettings, window_spec
+    from pipeline.engine import DetectorSettings
+    from pipeline.runtime import window_spec
 
     sources = find_sources(inputs)
     spec = window_spec(load_model(weights))
@@ -139,6 +148,13 @@ def plan(
     show_default=True,
     help="Where the model runs; auto takes GPUs where there are any.",
 )
+@runtime_option
+@click.option(
+    "--batch",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Windows that the model computes at once; 0 chooses by the device.  [default: 0]",
+)
 @click.option(
     "--peak",
     type=click.Choice(["centroid", "contour"]),
@@ -168,6 +184,8 @@ def track(
     out: Path,
     weights: str,
     device: str,
+    runtime: str,
+    batch: int,
     stride: int | None,
     peak: str,
     threshold: float,
@@ -186,6 +204,7 @@ def track(
     \b
     tracknet track matches/ --out tables/
     tracknet track final.mp4 --out tables/ --stride 1 --peak contour
+    tracknet track matches/ --out tables/ --runtime openvino-int8
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
     """
     from jobs.console import print_report
@@ -196,6 +215,8 @@ def track(
         weights=weights,
         detector=DetectorSettings(stride=stride or 0, peak=peak, threshold=threshold),  # type: ignore[arg-type]
         device=device,
+        runtime=runtime,
+        batch=batch,
         shard_seconds=shard_seconds,
         workers=workers,
         retry_quarantined=retry,
@@ -296,7 +317,8 @@ def synth(out: Path, clips: int, seed: int, sport: str) -> None:
               type=click.Path(file_okay=False, path_type=Path))  # fmt: skip
 @click.option("--weights", default=DEFAULT_WEIGHTS, show_default=True)
 @click.option("--seed", default=2026, show_default=True, type=click.IntRange(min=0))
-def demo(out: Path, weights: str, seed: int) -> None:
+@runtime_option
+def demo(out: Path, weights: str, seed: int, runtime: str) -> None:
     """Make a rally, track it on an embedded Ray, and show the result: tables, picture, video.
 
     \b
@@ -315,7 +337,8 @@ def demo(out: Path, weights: str, seed: int) -> None:
             lambda d, n: report(d, n, "clips"),
         )  # fmt: skip
     tables = out / "tables"
-    result = _track_here((str(rally),), tables, TrackSettings(weights=weights), fresh=True)
+    settings = TrackSettings(weights=weights, runtime=runtime)
+    result = _track_here((str(rally),), tables, settings, fresh=True)
     print_report(result, tables, as_json=False)
     print_inventory(Store(tables), show_all=True, as_json=False)
     table = trajectory_of(Store(tables), rally)
