@@ -596,7 +596,7 @@ def models(as_json: bool) -> None:
 
 @cli.group()
 def weights() -> None:
-    """Convert and describe weights files."""
+    """Convert, quantize, check and describe weights files."""
 
 
 @weights.command()
@@ -629,6 +629,90 @@ def show(file: str) -> None:
     from pipeline.checkpoint import describe
 
     click.echo(json.dumps(asdict(describe(file)), indent=1))
+
+
+clips_option = _options(
+    click.option("--data", "root", required=True,
+                 type=click.Path(exists=True, file_okay=False, path_type=Path),
+                 help="Folder of labelled clips, as in `clips`."),
+    click.option("--cache", type=click.Path(file_okay=False, path_type=Path),
+                 help="Folder of decoded clips.  [default: in the user's cache]"),
+)  # fmt: skip
+
+
+@weights.command()
+@click.argument("file", metavar="NAME_OR_FILE")
+@clips_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
+              help="The .int8.xml file to write.  [default: in the user's cache; `track` "
+              "looks there and beside the weights]")  # fmt: skip
+@click.option("--windows", default=300, show_default=True, type=click.IntRange(min=1),
+              help="Windows to calibrate with.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def quantize(
+    file: str, root: Path, cache: Path | None, out: Path | None, windows: int, seed: int
+) -> None:
+    """Make the INT8 network for `--runtime openvino-int8`, calibrated on the training clips.
+
+    Check it with `tracknet weights check` before it is used.
+
+    \b
+    tracknet weights quantize v5.safetensors --data labelled/
+    """
+    from jobs.console import progress
+    from jobs.quality import ClipSource, make_quantized
+    from jobs.train import clip_cache
+
+    with progress("decoding") as report:
+        source = ClipSource(
+            root, "train", cache or clip_cache(), lambda done, n: report(done, n, "clips")
+        )
+        path = make_quantized(file, source, windows, seed, out)
+    click.echo(str(path))
+
+
+@weights.command()
+@click.argument("file", metavar="NAME_OR_FILE")
+@clips_option
+@click.option("--runtime", "runtimes", multiple=True,
+              type=click.Choice(["torch-bf16", "torch-fp16", "openvino", "openvino-int8"]),
+              help="What to check; again for more.  [default: OpenVINO's]")  # fmt: skip
+@click.option("--split", default="test", show_default=True, help="Clips of this split, if any is.")
+@click.option("--frames", default=0, type=click.IntRange(min=0),
+              help="About so many, from the middles of the clips; 0: all.")  # fmt: skip
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@as_json
+def check(
+    file: str,
+    root: Path,
+    cache: Path | None,
+    runtimes: tuple[str, ...],
+    split: str,
+    frames: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Is a fast runtime as good as PyTorch in float32?  On labelled clips; exit code 1 if not.
+
+    F1 may differ by 0.2 points, and 99.5 % of the frames must have the same outcome.
+
+    \b
+    tracknet weights check v5.safetensors --data labelled/ --runtime openvino-int8
+    tracknet weights check preview --data labelled/ --frames 500
+    """
+    from jobs.console import print_verdicts, progress
+    from jobs.quality import ClipSource
+    from jobs.quality import check as run
+    from jobs.train import clip_cache
+
+    with progress("checking") as report:
+        source = ClipSource(
+            root, split, cache or clip_cache(), lambda done, n: report(done, n, "clips")
+        )
+        verdicts = run(file, source, runtimes, frames, device)
+    print_verdicts(verdicts, as_json)
+    if not all(verdict.passed for verdict in verdicts.values()):
+        sys.exit(1)
 
 
 @cli.group()

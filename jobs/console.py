@@ -26,8 +26,10 @@ from rich.progress import (
 from rich.table import Table
 
 from jobs.plan import Plan, PlannedVideo
+from jobs.quality import verdict_record
 from jobs.show import inventory
 from jobs.track import TrackReport
+from pipeline.parity import Verdict
 from pipeline.training import TrainResult
 from schemas.store import Store
 
@@ -182,3 +184,29 @@ def print_inventory(store: Store, show_all: bool, as_json: bool) -> None:
         f"{totals['detected']} with a ball, {totals['runs']} runs"
     )
     print_quarantine(found["quarantine"])
+
+
+def print_verdicts(verdicts: dict[str, Verdict], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([verdict_record(name, v) for name, v in verdicts.items()], indent=1))
+        return
+
+    def percent(share: float | None) -> str:
+        return "-" if share is None else f"{share:.2%}"
+
+    print_table(
+        ("runtime", "frames", "F1 of PyTorch", "F1", "points", "same outcome", ""),
+        [
+            (
+                name,
+                verdict.reference.total,
+                percent(verdict.reference.f1),
+                percent(verdict.found.f1),
+                f"{100 * verdict.f1_difference:+.2f}",
+                percent(verdict.same),
+                "passed" if verdict.passed else "FAILED",
+            )
+            for name, verdict in verdicts.items()
+        ],
+        right=(1, 2, 3, 4, 5),
+    )

@@ -63,6 +63,7 @@ class TrackSettings:
             "peak": self.detector.peak,
             "threshold": self.detector.threshold,
             "device": choice.device.split(":")[0],
-            "runtime": choice.name if quantized is None else f"{choice.name} {quantized[:16]}",
+            "runtime": choice.name,
+            "quantized": quantized or "",
             "batch": choice.batch,
         }

@@ -134,11 +134,8 @@ class _Run:
         self.spec = window_spec(load_model(self.weights))
         self.stride = settings.detector.stride_for(self.spec)
         self.choice = resolve(settings.runtime, self._device(), settings.batch)
-        self.quantized = (
-            find_quantized(self.weights, self.info.hash)
-            if self.choice.name == "openvino-int8"
-            else None
-        )
+        int8 = self.choice.name == "openvino-int8"
+        self.quantized = find_quantized(self.weights) if int8 else None
         now = datetime.now(UTC)
         self.started = now
         self.run_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"

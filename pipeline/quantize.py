@@ -9,20 +9,22 @@ A quantized network is an OpenVINO IR: two files, `NAME.int8.xml` and `NAME.int8
 the weights it was made from and how it was calibrated stand inside, so it cannot be paired with
 other weights.  It is found beside its weights file or, by their hash, in the user's cache.
 
-    network = quantize(model, windows, weights_hash(path), {"clips": 12})
-    save_quantized(network, cache_path(weights_hash(path)))
+    network = quantize_weights(Path("v5.safetensors"), clips, 300, seed=0)
+    save_quantized(network, cache_path(weights_hash("v5.safetensors")))
 
-`tracknet weights check` tells what was lost; this module does not know.
+`pipeline.parity` tells what was lost; this module does not know.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +32,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from pipeline.checkpoint import load_model, weights_hash
+from pipeline.datasets import LabelledClip, WindowedDataset
 from pipeline.errors import InputError, WeightsError
-from pipeline.runtime import to_openvino
+from pipeline.runtime import to_openvino, window_spec
 
 if TYPE_CHECKING:
     import openvino
@@ -71,10 +75,35 @@ class Quantized:
         return openvino.Core().read_model(self.xml, self.bin)
 
 
+def quantize_weights(
+    weights: Path, clips: Sequence[LabelledClip], n_windows: int, seed: int
+) -> openvino.Model:
+    """Quantize the model of a weights file, calibrated on windows drawn from clips.
+
+    Args:
+        weights: a weights file.
+        clips: decoded at the model's size; none that scores are told of.
+        n_windows: how many windows; fewer where the clips have fewer.
+        seed: of the draw, in which small sports are not drowned by large ones.
+
+    Raises:
+        InputError: NNCF is not installed, or the model makes no heatmaps.
+        WeightsError: see `pipeline.checkpoint.load_model`.
+    """
+    model = load_model(weights)
+    dataset = WindowedDataset(clips, window_spec(model))
+    drawn = np.random.default_rng(seed).choice(
+        len(dataset), min(n_windows, len(dataset)), replace=False, p=dataset.balanced(0.5)
+    )
+    windows = (dataset[i].pictures for i in np.sort(drawn).tolist())
+    record = {"clips": [str(clip.clip) for clip in clips], "seed": seed}
+    return quantize(model, windows, weights_hash(weights), record)
+
+
 def quantize(
     model: nn.Module,
     windows: Iterable[np.ndarray],
-    weights_hash: str,
+    made_from: str,
     calibration: Mapping[str, Any],
 ) -> openvino.Model:
     """Quantize a heatmap model for windows like these.
@@ -82,7 +111,7 @@ def quantize(
     Args:
         model: in eval mode.
         windows: uint8 `[P, H, W, 3]`, each one window.
-        weights_hash: of the weights file that the model comes from.
+        made_from: hash of the weights file that the model comes from.
         calibration: a JSON-able record of where the windows come from; their number is added.
 
     Returns:
@@ -92,11 +121,12 @@ def quantize(
         InputError: NNCF is not installed, there is no window, or the model makes no heatmaps.
     """
     nncf = _import_nncf()
-    batches = [window[None] for window in windows]
+    batches = [np.ascontiguousarray(window)[None] for window in windows]
     if not batches:
         raise InputError("quantization needs at least one window to calibrate with")
     kept = [rf"__module\.model{part}.*" for part in KEPT_IN_FLOAT]
-    with warnings.catch_warnings():
+    # NNCF shows its progress on standard output, where results belong.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         network = nncf.quantize(
             to_openvino(model),
@@ -106,7 +136,7 @@ def quantize(
             subset_size=len(batches),
         )
     record = {**calibration, "windows": len(batches)}
-    network.set_rt_info(weights_hash, [_SECTION, "weights_hash"])
+    network.set_rt_info(made_from, [_SECTION, "weights_hash"])
     network.set_rt_info(json.dumps(record, sort_keys=True), [_SECTION, "calibration"])
     return network
 
@@ -138,8 +168,8 @@ def save_quantized(network: openvino.Model, path: Path) -> None:
         aside.with_suffix(suffix).replace(path.with_suffix(suffix))
 
 
-def read_quantized(path: Path, weights_hash: str) -> Quantized:
-    """Read a quantized network that was made from these weights.
+def read_quantized(path: Path, expected: str) -> Quantized:
+    """Read a quantized network that was made from the weights with the hash `expected`.
 
     Raises:
         WeightsError: no such network, or it was made from other weights.
@@ -153,9 +183,9 @@ def read_quantized(path: Path, weights_hash: str) -> Quantized:
         first_line = str(error).strip().splitlines()[0]
         raise WeightsError(f"{path} is no quantized network: {first_line}") from error
     made_from = _rt_info(network, "weights_hash")
-    if made_from != weights_hash:
+    if made_from != expected:
         origin = f"from the weights {made_from[:16]}" if made_from else "by another program"
-        raise WeightsError(f"{path} was made {origin}, not from {weights_hash[:16]}")
+        raise WeightsError(f"{path} was made {origin}, not from {expected[:16]}")
     return Quantized(xml, constants, made_from, json.loads(_rt_info(network, "calibration")))
 
 
@@ -164,22 +194,23 @@ def _rt_info(network: openvino.Model, name: str) -> str:
     return str(network.get_rt_info(keys).astype(str)) if network.has_rt_info(keys) else ""
 
 
-def find_quantized(weights: Path, weights_hash: str) -> Quantized:
+def find_quantized(weights: Path) -> Quantized:
     """The quantized network of a weights file: beside it, or in the user's cache.
 
     Raises:
         WeightsError: there is none; the message says which command makes it.
     """
-    for path in (weights.with_name(weights.stem + SUFFIX), cache_path(weights_hash)):
+    made_from = weights_hash(weights)
+    for path in (weights.with_name(weights.stem + SUFFIX), cache_path(made_from)):
         if path.exists():
-            return read_quantized(path, weights_hash)
+            return read_quantized(path, made_from)
     raise WeightsError(
         f"{weights.name} has no quantized network yet; make it with labelled clips: "
         f"tracknet weights quantize {weights} --data FOLDER"
     )
 
 
-def cache_path(weights_hash: str) -> Path:
-    """Where the quantized network of some weights is kept when nobody says where."""
+def cache_path(made_from: str) -> Path:
+    """Where the quantized network of the weights with this hash is kept by default."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tracknet" / "quantized" / f"{weights_hash}{SUFFIX}"
+    return cache / "tracknet" / "quantized" / f"{made_from}{SUFFIX}"
