@@ -63,6 +63,14 @@ cutting_options = _options(
         help="Least length of the pieces that a video is decoded in. Changes no result.",
     ),
 )
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-int8"]),
+    default="auto",
+    show_default=True,
+    help="What computes the model; auto: OpenVINO on a CPU that has it, half precision on a GPU. "
+    "openvino-int8 wants `tracknet weights quantize` first.",
+)
 address_option = click.option(
     "--address", help="Job server of a Ray cluster, such as http://head:8265.", metavar="URL"
 )
@@ -106,7 +114,8 @@ def plan(
     from jobs.sources import find_sources
     from pipeline.checkpoint import load_model
     from pipeline.decoder import DecoderLimits
-    from pipeline.engine import DetectorSettings, window_spec
+    from pipeline.engine import DetectorSettings
+    from pipeline.runtime import window_spec
 
     sources = find_sources(inputs)
     spec = window_spec(load_model(weights))
@@ -141,6 +150,13 @@ def plan(
     show_default=True,
     help="Where the model runs; auto takes GPUs where there are any.",
 )
+@runtime_option
+@click.option(
+    "--batch",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Windows that the model computes at once; 0 chooses by the device.  [default: 0]",
+)
 @click.option(
     "--peak",
     type=click.Choice(["centroid", "contour"]),
@@ -170,6 +186,8 @@ def track(
     out: Path,
     weights: str,
     device: str,
+    runtime: str,
+    batch: int,
     stride: int | None,
     peak: str,
     threshold: float,
@@ -188,6 +206,7 @@ def track(
     \b
     tracknet track matches/ --out tables/
     tracknet track final.mp4 --out tables/ --stride 1 --peak contour
+    tracknet track matches/ --out tables/ --runtime openvino-int8
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
     """
     from jobs.console import print_report
@@ -198,6 +217,8 @@ def track(
         weights=weights,
         detector=DetectorSettings(stride=stride or 0, peak=peak, threshold=threshold),  # type: ignore[arg-type]
         device=device,
+        runtime=runtime,
+        batch=batch,
         shard_seconds=shard_seconds,
         workers=workers,
         retry_quarantined=retry,
@@ -298,7 +319,8 @@ def synth(out: Path, clips: int, seed: int, sport: str) -> None:
               type=click.Path(file_okay=False, path_type=Path))  # fmt: skip
 @click.option("--weights", default=DEFAULT_WEIGHTS, show_default=True)
 @click.option("--seed", default=2026, show_default=True, type=click.IntRange(min=0))
-def demo(out: Path, weights: str, seed: int) -> None:
+@runtime_option
+def demo(out: Path, weights: str, seed: int, runtime: str) -> None:
     """Make a rally, track it on an embedded Ray, and show the result: tables, picture, video.
 
     \b
@@ -317,7 +339,8 @@ def demo(out: Path, weights: str, seed: int) -> None:
             lambda d, n: report(d, n, "clips"),
         )  # fmt: skip
     tables = out / "tables"
-    result = _track_here((str(rally),), tables, TrackSettings(weights=weights), fresh=True)
+    settings = TrackSettings(weights=weights, runtime=runtime)
+    result = _track_here((str(rally),), tables, settings, fresh=True)
     print_report(result, tables, as_json=False)
     print_inventory(Store(tables), show_all=True, as_json=False)
     table = trajectory_of(Store(tables), rally)
@@ -571,6 +594,67 @@ def _report_training(report: Callable[..., None], step: Progress, stage: str) ->
 
 
 @cli.command()
+@click.option("--weights", default="", help="Name of shipped weights, or a .safetensors file; "
+              "without, random weights of --arch, which run as fast.")  # fmt: skip
+@click.option("--arch", default="v5", show_default=True, help="See `tracknet models`.")
+@click.option("--width", default=1.0, show_default=True, help="Of --arch: its share of channels.")
+@click.option("--runtime", "runtimes", multiple=True, default=("auto",), show_default=True,
+              type=click.Choice(["auto", "torch", "torch-bf16", "torch-fp16", "openvino",
+                                 "openvino-int8"]),
+              help="Again for more: models are timed in each, the whole in the first.")  # fmt: skip
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--batch", type=click.IntRange(min=0), default=0, help="Windows at once; 0: auto.")
+@click.option("--decoder", type=click.Choice(["decord", "pyav"]), default="decord",
+              show_default=True)  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="As in `track`.")
+@click.option("--video", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Measure on this instead of a drawn 720p rally.")  # fmt: skip
+@click.option("--frames", default=300, show_default=True, type=click.IntRange(min=9),
+              help="Length of the drawn rally.")  # fmt: skip
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
+@click.option("--scaling", is_flag=True,
+              help="Also archives of many clips and long videos; takes hours.")  # fmt: skip
+@click.option("--clips", default="1,10,100", show_default=True, help="Sizes for --scaling.")
+@click.option("--minutes", default="1,10,40", show_default=True, help="Lengths for --scaling.")
+@as_json
+def benchmark(
+    scaling: bool,
+    clips: str,
+    minutes: str,
+    decoder: str,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Measure every stage, the whole, the reference loop and the limits, side by side.
+
+    Nothing else should run on the machine meanwhile.
+
+    \b
+    tracknet benchmark --runtime openvino-int8 --runtime openvino --runtime torch
+    tracknet benchmark --width 0.25 --frames 900 --json
+    tracknet benchmark --weights preview --scaling --clips 1,10 --minutes 1,10
+    """
+    from jobs.benchmark import BenchmarkSettings
+    from jobs.benchmark import benchmark as run
+    from jobs.console import print_benchmark
+
+    if scaling:
+        settings |= {"clips": _numbers(clips, int), "minutes": _numbers(minutes, float)}
+    found = run(
+        BenchmarkSettings(library=decoder, **settings),
+        lambda step: click.echo(f"measuring: {step}", err=True),
+    )
+    print_benchmark(found, as_json)
+
+
+def _numbers(text: str, kind: type) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(part) for part in text.split(",") if part)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no list of numbers") from error
+
+
+@cli.command()
 @as_json
 def models(as_json: bool) -> None:
     """List every model: parameters, multiply-accumulates, input, output, source.
@@ -587,7 +671,7 @@ def models(as_json: bool) -> None:
 
 @cli.group()
 def weights() -> None:
-    """Convert and describe weights files."""
+    """Convert, quantize, check and describe weights files."""
 
 
 @weights.command()
@@ -620,6 +704,90 @@ def show(file: str) -> None:
     from pipeline.checkpoint import describe
 
     click.echo(json.dumps(asdict(describe(file)), indent=1))
+
+
+clips_option = _options(
+    click.option("--data", "root", required=True,
+                 type=click.Path(exists=True, file_okay=False, path_type=Path),
+                 help="Folder of labelled clips, as in `clips`."),
+    click.option("--cache", type=click.Path(file_okay=False, path_type=Path),
+                 help="Folder of decoded clips.  [default: in the user's cache]"),
+)  # fmt: skip
+
+
+@weights.command()
+@click.argument("file", metavar="NAME_OR_FILE")
+@clips_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
+              help="The .int8.xml file to write.  [default: in the user's cache; `track` "
+              "looks there and beside the weights]")  # fmt: skip
+@click.option("--windows", default=300, show_default=True, type=click.IntRange(min=1),
+              help="Windows to calibrate with.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def quantize(
+    file: str, root: Path, cache: Path | None, out: Path | None, windows: int, seed: int
+) -> None:
+    """Make the INT8 network for `--runtime openvino-int8`, calibrated on the training clips.
+
+    Check it with `tracknet weights check` before it is used.
+
+    \b
+    tracknet weights quantize v5.safetensors --data labelled/
+    """
+    from jobs.console import progress
+    from jobs.quality import ClipSource, make_quantized
+    from jobs.train import clip_cache
+
+    with progress("decoding") as report:
+        source = ClipSource(
+            root, "train", cache or clip_cache(), lambda done, n: report(done, n, "clips")
+        )
+        path = make_quantized(file, source, windows, seed, out)
+    click.echo(str(path))
+
+
+@weights.command()
+@click.argument("file", metavar="NAME_OR_FILE")
+@clips_option
+@click.option("--runtime", "runtimes", multiple=True,
+              type=click.Choice(["torch-bf16", "torch-fp16", "openvino", "openvino-int8"]),
+              help="What to check; again for more.  [default: OpenVINO's]")  # fmt: skip
+@click.option("--split", default="test", show_default=True, help="Clips of this split, if any is.")
+@click.option("--frames", default=0, type=click.IntRange(min=0),
+              help="About so many, from the middles of the clips; 0: all.")  # fmt: skip
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@as_json
+def check(
+    file: str,
+    root: Path,
+    cache: Path | None,
+    runtimes: tuple[str, ...],
+    split: str,
+    frames: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Is a fast runtime as good as PyTorch in float32?  On labelled clips; exit code 1 if not.
+
+    F1 may differ by 0.2 points, and 99.5 % of the frames must have the same outcome.
+
+    \b
+    tracknet weights check v5.safetensors --data labelled/ --runtime openvino-int8
+    tracknet weights check preview --data labelled/ --frames 500
+    """
+    from jobs.console import print_verdicts, progress
+    from jobs.quality import ClipSource
+    from jobs.quality import check as run
+    from jobs.train import clip_cache
+
+    with progress("checking") as report:
+        source = ClipSource(
+            root, split, cache or clip_cache(), lambda done, n: report(done, n, "clips")
+        )
+        verdicts = run(file, source, runtimes, frames, device)
+    print_verdicts(verdicts, as_json)
+    if not all(verdict.passed for verdict in verdicts.values()):
+        sys.exit(1)
 
 
 @cli.group()

@@ -25,10 +25,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from jobs.benchmark import BenchmarkReport, Together
 from jobs.plan import Plan, PlannedVideo
+from jobs.quality import verdict_record
 from jobs.show import inventory
 from jobs.track import TrackReport
 from pipeline.complexity import ModelCard
+from pipeline.parity import Verdict
 from pipeline.training import TrainResult
 from schemas.store import Store
 
@@ -203,3 +206,82 @@ def print_inventory(store: Store, show_all: bool, as_json: bool) -> None:
         f"{totals['detected']} with a ball, {totals['runs']} runs"
     )
     print_quarantine(found["quarantine"])
+
+
+def print_verdicts(verdicts: dict[str, Verdict], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([verdict_record(name, v) for name, v in verdicts.items()], indent=1))
+        return
+
+    def percent(share: float | None) -> str:
+        return "-" if share is None else f"{share:.2%}"
+
+    print_table(
+        ("runtime", "frames", "F1 of PyTorch", "F1", "points", "same outcome", ""),
+        [
+            (
+                name,
+                verdict.reference.total,
+                percent(verdict.reference.f1),
+                percent(verdict.found.f1),
+                f"{100 * verdict.f1_difference:+.2f}",
+                percent(verdict.same),
+                "passed" if verdict.passed else "FAILED",
+            )
+            for name, verdict in verdicts.items()
+        ],
+        right=(1, 2, 3, 4, 5),
+    )
+
+
+def print_benchmark(report: BenchmarkReport, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(report)))
+        return
+    machine, model = report.machine, report.model
+    print(f"{machine['cpu']}, {machine['cores']} cores, {machine['device']}")
+    print(f"{model['arch']} {model['config']}, weights {model['weights']}\n")
+    print_table(
+        ("stage alone", "frames/s", "lowest", "highest", "per core"),
+        [
+            (name, *map(_rate, (t.rate, t.lowest, t.highest)), _rate(t.rate_per_core))
+            for name, t in report.stages.items()
+        ],
+        right=(1, 2, 3, 4),
+    )
+    runs = {f"run {i}": run for i, run in enumerate(report.together, start=1)}
+    _print_together("file to table", runs)
+    if report.scaling:
+        _print_together("archive", report.scaling)
+    print_table(("ratio", ""), [(n, f"{x:.3g}") for n, x in report.ratios.items()], right=(1,))
+    print(f"matrix product: {report.matrix_rate / 1e9:.1f} GMAC/s")
+
+
+def _print_together(title: str, runs: dict[str, Together]) -> None:
+    """Shares are of the whole time; the stages run beside each other, so they may exceed it."""
+
+    def share(run: Together, seconds: float) -> str:
+        return f"{seconds / run.wall_s:.1%}"
+
+    print_table(
+        (title, "frames/s", "steady", "s", "start s", "decode", "model", "commit", "waited"),
+        [
+            (
+                name,
+                _rate(run.frames / run.wall_s),
+                _rate(run.steady_rate),
+                f"{run.wall_s:.1f}",
+                f"{run.start_s:.1f}",
+                *(share(run, run.seconds[stage]) for stage in ("decode", "model", "commit")),
+                share(run, run.waited_s),
+            )
+            for name, run in runs.items()
+        ],
+        right=tuple(range(1, 9)),
+    )
+
+
+def _rate(frames_per_second: float | None) -> str:
+    if frames_per_second is None:
+        return ""
+    return f"{frames_per_second:.2f}" if frames_per_second < 100 else f"{frames_per_second:.0f}"

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.decoder import DecoderLimits
 from pipeline.engine import DetectorSettings
 from pipeline.errors import InputError
+from pipeline.runtime import RuntimeChoice
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class TrackSettings:
         weights: name of shipped weights, or a safetensors file.
         detector: stride, peak finding, threshold; with the weights they decide the rows.
         device: `auto`, `cpu`, `cuda`.
+        runtime: what computes the model, see `pipeline.runtime`.
+        batch: windows that the model computes at once; 0 chooses by the device.
         shard_seconds: least length of a shard; changes no row.
         workers: decode workers, each a core; 0 chooses by the machine.
         decoder: limits of the decoder process.
@@ -29,6 +32,8 @@ class TrackSettings:
     weights: str
     detector: DetectorSettings = field(default_factory=DetectorSettings)
     device: str = "auto"
+    runtime: str = "auto"
+    batch: int = 0
     shard_seconds: float = 20.0
     workers: int = 0
     decoder: DecoderLimits = field(default_factory=DecoderLimits)
@@ -38,14 +43,27 @@ class TrackSettings:
     def __post_init__(self) -> None:
         if self.shard_seconds <= 0:
             raise InputError(f"--shard-seconds {self.shard_seconds}: must be positive")
+        if self.batch < 0:
+            raise InputError(f"--batch {self.batch}: must be 0 (automatic) or more")
         if self.workers < 0:
             raise InputError(f"--workers {self.workers}: must be 0 (automatic) or more")
 
-    def deciding(self, stride: int, device: str) -> Mapping[str, Any]:
-        """The settings that decide what rows look like, resolved; see `schemas.store.ResultKey`."""
+    def deciding(
+        self, stride: int, choice: RuntimeChoice, quantized: str | None
+    ) -> Mapping[str, Any]:
+        """The settings that decide what rows look like, resolved; see `schemas.store.ResultKey`.
+
+        Args:
+            stride: frames between windows.
+            choice: the runtime; its bits are its own, and kernels may differ with the batch.
+            quantized: hash of the quantized network, where there is one.
+        """
         return {
             "stride": stride,
             "peak": self.detector.peak,
             "threshold": self.detector.threshold,
-            "device": device.split(":")[0],
+            "device": choice.device.split(":")[0],
+            "runtime": choice.name,
+            "quantized": quantized or "",
+            "batch": choice.batch,
         }

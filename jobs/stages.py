@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from pipeline.decoder import Decoder, ShardReader
 from pipeline.engine import Detection, Detector, FrameChunk
 from pipeline.errors import VideoError
 from pipeline.peaks import to_source
+from pipeline.quantize import Quantized
+from pipeline.runtime import RuntimeChoice, open_runtime
 from pipeline.video import Video
 from pipeline.windows import Chunk, Shard, WindowSpec, cut_chunks, needed_frames
 from schemas.store import Store
@@ -173,32 +176,45 @@ def _end_row(video: Video, shard: range, report: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist([row], CHUNK_ROW)
 
 
+@dataclass(frozen=True)
+class ModelFiles:
+    """What a model is loaded from, as it travels to the workers.
+
+    Attributes:
+        name: what to call it in errors.
+        weights: content of the weights file.
+        quantized: the quantized network, where the runtime wants one.
+    """
+
+    name: str
+    weights: bytes
+    quantized: Quantized | None
+
+
 class DetectStage:
     """Hosts the model and turns chunks into frame rows.
 
     Args:
-        weights: bytes of the weights file, from the object store.
-        name: what to call them in errors.
+        files: of the model, in the object store.
         settings: of the run.
-        device: `cpu` or `cuda`.
-        threads: PyTorch's threads on the CPU.
+        choice: what computes it.
+        threads: for the model on a CPU.
     """
 
     def __init__(
         self,
-        weights: ray.ObjectRef[bytes],
-        name: str,
+        files: ray.ObjectRef[ModelFiles],
         settings: TrackSettings,
-        device: str,
+        choice: RuntimeChoice,
         threads: int,
     ) -> None:
-        import torch
-
         from pipeline.checkpoint import load_model_bytes
 
-        torch.set_num_threads(threads)
-        model = load_model_bytes(ray.get(weights), name)
-        self.detector = Detector(model, settings.detector, device)
+        found: ModelFiles = ray.get(files)
+        model = load_model_bytes(found.weights, found.name)
+        quantized = found.quantized and found.quantized.network()
+        runtime = open_runtime(choice, model, quantized, threads)
+        self.detector = Detector(runtime, settings.detector)
 
     def __call__(self, chunks: pa.Table) -> Iterator[pa.Table]:
         for row in chunks.to_pylist():

@@ -28,9 +28,10 @@ from jobs.cluster import count_gpus, ray_session
 from jobs.commit import Committer, CommitTotals, unreadable_row
 from jobs.plan import Plan, make_plan
 from jobs.settings import TrackSettings
-from jobs.stages import DecodeStage, DetectStage
+from jobs.stages import DecodeStage, DetectStage, ModelFiles
 from pipeline.checkpoint import describe, find_weights, load_model
-from pipeline.engine import window_spec
+from pipeline.quantize import find_quantized
+from pipeline.runtime import resolve, window_spec
 from schemas.store import ResultKey, Store
 
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
@@ -39,6 +40,7 @@ _BLOCK_BYTES = 16 << 20
 _PACKAGES = (
     "tracknet",
     "torch",
+    "openvino",
     "ray",
     "decord",
     "av",
@@ -131,6 +133,9 @@ class _Run:
         self.info = describe(self.weights)
         self.spec = window_spec(load_model(self.weights))
         self.stride = settings.detector.stride_for(self.spec)
+        self.choice = resolve(settings.runtime, self._device(), settings.batch)
+        int8 = self.choice.name == "openvino-int8"
+        self.quantized = find_quantized(self.weights) if int8 else None
         now = datetime.now(UTC)
         self.started = now
         self.run_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
@@ -149,8 +154,9 @@ class _Run:
         for unreadable in plan.unreadable:
             self.store.write_quarantine(unreadable.source, [unreadable_row(unreadable)])
         self.on_progress(TrackProgress("start", 0, plan.frames, 0, len(plan.videos)))
-        device = self._device()
-        key = ResultKey(self.info.hash, self.settings.deciding(self.stride, device))
+        network = self.quantized.hash if self.quantized else None
+        deciding = self.settings.deciding(self.stride, self.choice, network)
+        key = ResultKey(self.info.hash, deciding)
         self.store.claim(key)
         committer = Committer(self.store, key, self.run_id, self._metadata(key))
         todo, skipped = self._todo(plan)
@@ -160,7 +166,7 @@ class _Run:
             if todo.videos:
                 with ray_session(self.settings.workers):
                     start_s = time.perf_counter() - clock
-                    self._stream(todo, committer, device)
+                    self._stream(todo, committer)
         except BaseException:
             self._write_run(key, "failed", committer.totals, skipped, clock)
             raise
@@ -200,11 +206,11 @@ class _Run:
         todo = [v for v in plan.videos if not self.store.is_published(v.video_id)]
         return Plan(todo, plan.unreadable), len(plan.videos) - len(todo)
 
-    def _stream(self, plan: Plan, committer: Committer, device: str) -> None:
+    def _stream(self, plan: Plan, committer: Committer) -> None:
         """Send shards through Ray in waves, and commit what comes back."""
-        weights = ray.put(self.weights.read_bytes())
+        files = ray.put(ModelFiles(str(self.weights), self.weights.read_bytes(), self.quantized))
         for wave in _waves(plan, committer):
-            for table in self._pipeline(wave, weights, device):
+            for table in self._pipeline(wave, files):
                 committer.add(table)
                 totals = committer.totals
                 self.on_progress(
@@ -214,12 +220,12 @@ class _Run:
                 )
 
     def _pipeline(
-        self, shards: list[dict[str, Any]], weights: ray.ObjectRef[bytes], device: str
+        self, shards: list[dict[str, Any]], files: ray.ObjectRef[ModelFiles]
     ) -> Iterable[pa.Table]:
         from ray.data import ActorPoolStrategy, from_items
 
         _configure_ray_data()
-        on_gpu = device != "cpu"
+        on_gpu = self.choice.device != "cpu"
         pool = max(1, count_gpus()) if on_gpu else 1
         threads = os.cpu_count() or 1
         frames = (
@@ -234,7 +240,7 @@ class _Run:
             )
             .map_batches(
                 DetectStage,
-                fn_constructor_args=(weights, str(self.weights), self.settings, device, threads),
+                fn_constructor_args=(files, self.settings, self.choice, threads),
                 batch_size=None,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=pool),

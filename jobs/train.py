@@ -31,9 +31,9 @@ from pipeline.datasets import (
     load_clip,
     paper_split,
 )
-from pipeline.engine import window_spec
 from pipeline.errors import InputError, TrackNetError
 from pipeline.models import build
+from pipeline.runtime import window_spec
 from pipeline.training import (
     RECIPES,
     Progress,

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,12 +53,14 @@ class DecoderLimits:
         memory_bytes: limit of its private memory; an allocation beyond it fails.
         recycle_after: shards after which a fresh process takes over, because decoders leak.
         command: the program, to which one JSON argument is added.
+        library: what decodes files first, `decord` where there is one, or `pyav`.
     """
 
     deadline_s: float = 60.0
     memory_bytes: int = 4 << 30
     recycle_after: int = 64
     command: tuple[str, ...] = (sys.executable, "-P", "-m", "pipeline.decoder_child")
+    library: Literal["decord", "pyav"] = "decord"
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ class ShardReader:
         self.report = ReadReport()
 
     def __iter__(self) -> Iterator[FrameBatch]:
-        plan = _decoders_to_try(self._video)
+        plan = _decoders_to_try(self._video, self._decoder.limits)
         while plan and self._next < self._stop:
             name = plan.pop(0)
             self.report.attempts += 1
@@ -316,10 +318,10 @@ def decord_available() -> bool:
     return find_spec("decord") is not None
 
 
-def _decoders_to_try(video: Video) -> list[str]:
+def _decoders_to_try(video: Video, limits: DecoderLimits) -> list[str]:
     if video.kind == "frames":
         return ["opencv", "opencv"]
-    if video.seekable and decord_available():
+    if video.seekable and limits.library == "decord" and decord_available():
         return ["decord", "decord", "pyav"]
     return ["pyav", "pyav"]
 

@@ -1,17 +1,18 @@
 """The engine: frames in, balls out, for any heatmap model.
 
-A `Detector` lays windows over the frames of a chunk, runs the model, averages the heatmaps of
-overlapping windows, and takes one peak per frame.  What a model wants (frames per window, input
+A `Detector` lays windows over the frames of a chunk, has a runtime compute heatmaps, averages those
+of overlapping windows, and takes one peak per frame.  What a model wants (frames per window, input
 size, background) is read from its `spec`; no model is a special case here.
 
-    detector = Detector(load_model("v5.safetensors"), DetectorSettings(stride=3))
+    runtime = TorchRuntime(load_model("v5.safetensors"))
+    detector = Detector(runtime, DetectorSettings(stride=3))
     for detection in detector.detect(chunk_frames):
         print(detection.frame, detection.peak)
 
 The batch size is fixed and a last, smaller batch is padded, so that every window is computed by
 the same kernels whatever the chunk holds: results do not depend on how a video was cut.
 
-This module knows nothing of videos, files or processes.
+This module knows nothing of videos, files, processes, or of what computes the heatmaps.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from pipeline.errors import InputError
 from pipeline.peaks import Peak, PeakMode, find_peak
+from pipeline.runtime import Runtime
 from pipeline.windows import Window, WindowSpec, check_stride, windows_for
 
 
@@ -36,19 +37,15 @@ class DetectorSettings:
         stride: frames between windows; 0 stands for the model's own (each frame in one window).
         peak: `contour` (as published) or `centroid` (sub-pixel).
         threshold: probability that a ball must exceed.
-        batch: windows in one forward pass.
     """
 
     stride: int = 0
     peak: PeakMode = "centroid"
     threshold: float = 0.5
-    batch: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise InputError(f"threshold {self.threshold}: must lie between 0 and 1")
-        if self.batch < 1:
-            raise InputError(f"batch {self.batch}: must be at least 1")
 
     def stride_for(self, spec: WindowSpec) -> int:
         """The stride in frames for a model with this `spec`; `InputError` when it cannot be."""
@@ -101,42 +98,22 @@ class Detection:
     peak: Peak | None
 
 
-def window_spec(model: torch.nn.Module) -> WindowSpec:
-    """What a heatmap model takes and gives.
-
-    Raises:
-        InputError: the model makes no heatmaps, such as InpaintNet, which repairs trajectories.
-    """
-    spec = getattr(model, "spec", None)
-    if not isinstance(spec, WindowSpec):
-        raise InputError(
-            f"{type(model).__name__} finds no ball in pictures; track with the weights of a "
-            "heatmap model (`tracknet models` lists them)"
-        )
-    return spec
-
-
 class Detector:
     """A model, ready to look at chunks.
 
     Args:
-        model: a heatmap model with a `spec`, see `pipeline.models`.
-        settings: stride, peak finding, batch.
-        device: `cpu`, `cuda`, `cuda:1`, ...
+        runtime: computes heatmaps, see `pipeline.runtime`.
+        settings: stride, peak finding.
 
     Raises:
-        InputError: the stride does not suit the model, or it makes no heatmaps.
+        InputError: the stride does not suit the model.
     """
 
-    def __init__(
-        self, model: torch.nn.Module, settings: DetectorSettings, device: str = "cpu"
-    ) -> None:
-        self.spec = window_spec(model)
+    def __init__(self, runtime: Runtime, settings: DetectorSettings) -> None:
+        self.runtime = runtime
+        self.spec = runtime.spec
         self.settings = settings
         self.stride = settings.stride_for(self.spec)
-        self.device = torch.device(device)
-        # Convolutions with few channels run about twice as fast in this memory order on CPUs.
-        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def detect(self, chunk: FrameChunk) -> list[Detection]:
         """One detection per owned frame, in order."""
@@ -156,8 +133,8 @@ class Detector:
                 pending[frame] += 1
         sums: dict[int, np.ndarray] = {}
         expected = dict(pending)
-        for i in range(0, len(windows), self.settings.batch):
-            batch = windows[i : i + self.settings.batch]
+        for i in range(0, len(windows), self.runtime.batch):
+            batch = windows[i : i + self.runtime.batch]
             outputs = self._forward(chunk, batch)
             for window, heatmaps in zip(batch, outputs, strict=True):
                 for output, frame in window.emits:
@@ -170,14 +147,11 @@ class Detector:
                         if frame not in chunk.missing:
                             yield frame, total / expected[frame]
 
-    @torch.inference_mode()
     def _forward(self, chunk: FrameChunk, batch: list[Window]) -> np.ndarray:
         """Heatmaps float32 `[len(batch), targets, H, W]`."""
         pictures = [self._window_pictures(chunk, window) for window in batch]
-        pictures += [pictures[-1]] * (self.settings.batch - len(pictures))
-        frames_BTHWC = torch.from_numpy(np.stack(pictures)).to(self.device)
-        frames_BTCHW = frames_BTHWC.permute(0, 1, 4, 2, 3).contiguous().float().div_(255)
-        return self.model(frames_BTCHW)[: len(batch)].float().cpu().numpy()
+        pictures += [pictures[-1]] * (self.runtime.batch - len(pictures))
+        return self.runtime(np.stack(pictures))[: len(batch)]
 
     def _window_pictures(self, chunk: FrameChunk, window: Window) -> np.ndarray:
         """uint8 `[T (+1), H, W, 3]`; the nearest decoded frame of the window fills a gap."""

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.engine import Detector, DetectorSettings, FrameChunk, window_spec
+from pipeline.engine import Detector, DetectorSettings, FrameChunk
 from pipeline.errors import InputError
 from pipeline.models import build
 from pipeline.peaks import find_peak
+from pipeline.runtime import TorchRuntime, window_spec
 from pipeline.windows import WindowSpec, cut_chunks, cut_shards
 
 N, H, W = 32, 48, 64
@@ -61,7 +62,7 @@ def test_heatmaps_equal_the_plain_loop(pictures, stride):
     for i in range(3):
         if not expected[N - 3 + i]:
             expected[N - 3 + i].append(closing[i].numpy())
-    detector = Detector(model, DetectorSettings(stride=stride, batch=4))
+    detector = Detector(TorchRuntime(model, batch=4), DetectorSettings(stride=stride))
     found = dict(detector.heatmaps(chunk_of(pictures, range(N), range(N))))
     assert sorted(found) == list(range(N))
     for frame, heatmaps in expected.items():
@@ -74,7 +75,7 @@ def test_heatmaps_equal_the_plain_loop(pictures, stride):
 def test_cutting_changes_no_bit(pictures, background, name, all_strides, batch):
     spec = SPECS[name]
     stride = 1 if all_strides else len(spec.targets)
-    detector = Detector(Weighing(spec), DetectorSettings(stride=stride, batch=batch))
+    detector = Detector(TorchRuntime(Weighing(spec), batch=batch), DetectorSettings(stride=stride))
     whole = detector.detect(chunk_of(pictures, range(N), range(N), background))
     keys = [(k, k / 10) for k in (0, 7, 13, 22)]
     parts = [
@@ -89,7 +90,7 @@ def test_cutting_changes_no_bit(pictures, background, name, all_strides, batch):
 
 
 def test_undecodable_frame_is_said_to_be_one_and_spoils_no_other(pictures):
-    detector = Detector(Weighing(SPECS["v5"]), DetectorSettings())
+    detector = Detector(TorchRuntime(Weighing(SPECS["v5"])), DetectorSettings())
     broken = pictures.copy()
     broken[10] = 0
     sound = detector.detect(chunk_of(pictures, range(N), range(N)))
@@ -103,7 +104,7 @@ def test_undecodable_frame_is_said_to_be_one_and_spoils_no_other(pictures):
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_clips_shorter_than_a_window(pictures, n):
-    detector = Detector(Weighing(SPECS["v5"]), DetectorSettings())
+    detector = Detector(TorchRuntime(Weighing(SPECS["v5"])), DetectorSettings())
     found = detector.detect(FrameChunk(range(n), 0, n, pictures[:n]))
     assert [d.frame for d in found] == list(range(n))
 
@@ -111,7 +112,7 @@ def test_clips_shorter_than_a_window(pictures, n):
 def test_real_model_gives_the_peaks_of_its_own_heatmaps(pictures):
     torch.manual_seed(0)
     model = build("v5", {"width": 0.0625, "input_height": H, "input_width": W}).eval()
-    detector = Detector(model, DetectorSettings(peak="contour"))
+    detector = Detector(TorchRuntime(model), DetectorSettings(peak="contour"))
     frames = torch.from_numpy(pictures[:3]).permute(0, 3, 1, 2).float().div(255)[None]
     with torch.no_grad():
         heatmaps = model(frames)[0].numpy()
@@ -125,12 +126,12 @@ def test_model_without_heatmaps_is_refused():
 
 
 def test_background_is_asked_for(pictures):
-    detector = Detector(Weighing(SPECS["background"]), DetectorSettings())
+    detector = Detector(TorchRuntime(Weighing(SPECS["background"])), DetectorSettings())
     with pytest.raises(InputError, match="background"):
         detector.detect(chunk_of(pictures, range(N), range(N)))
 
 
-@pytest.mark.parametrize("settings", [{"threshold": 0.0}, {"threshold": 1.0}, {"batch": 0}])
+@pytest.mark.parametrize("settings", [{"threshold": 0.0}, {"threshold": 1.0}])
 def test_impossible_settings(settings):
     with pytest.raises(InputError):
         DetectorSettings(**settings)

@@ -1,0 +1,416 @@
+"""`tracknet benchmark`: every stage alone, all together, the reference loop, and the limits.
+
+    report = benchmark(BenchmarkSettings(weights="preview"), lambda step: None)
+    report.ratios["file to table / reference loop"]
+
+Everything in one run on one machine, on the same video, each thing warmed up and repeated; what is
+compared is a ratio of two medians of that run.  A rate is in frames per second of video.
+
+- *The reference loop* is `pipeline.reference`: how the released script works.
+- *The limits* are Decord alone, whose frames nobody looks at, and the model's multiply-accumulates
+  at the rate of a large float32 (on CUDA bfloat16) matrix product.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from jobs.commit import Committer
+from jobs.plan import make_plan
+from jobs.settings import TrackSettings
+from jobs.stages import FRAME_ROW
+from jobs.track import TrackProgress, track, versions
+from pipeline import measure
+from pipeline.checkpoint import describe, find_weights, load_model, save_model
+from pipeline.complexity import model_card
+from pipeline.decoder import Decoder, DecoderLimits, decord_available
+from pipeline.engine import DetectorSettings
+from pipeline.errors import InputError, WeightsError
+from pipeline.loop import loop_video
+from pipeline.measure import Timing
+from pipeline.models import build
+from pipeline.quantize import SUFFIX, find_quantized, quantize, save_quantized
+from pipeline.reference import ReferenceLoop
+from pipeline.runtime import OPENVINO_RUNTIMES, Runtime, open_runtime, resolve, window_spec
+from pipeline.synth import SynthConfig, write_dataset
+from pipeline.video import Video
+from pipeline.windows import Shard
+from schemas.store import ResultKey, Store
+from schemas.tables import DETECTED
+
+CLIP_FRAMES = 120  # drawn once; longer videos repeat it
+MODEL_WINDOWS = 8  # that a model is timed on
+REFERENCE_FRAMES = 24  # the reference loop does about one a second, each as long as the other
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """What is measured.
+
+    Attributes:
+        weights: name or file; empty takes `arch` with random weights, which run as fast.
+        arch, width: of the model without weights.
+        runtimes: models alone are timed in each; the first is that of the whole.
+        device, batch: as in `TrackSettings`.
+        library: what decodes, `decord` or `pyav`.
+        video: None draws a 720p rally.
+        frames: of that rally.
+        repeats: of everything.
+        workers: decode workers of the whole; 0 chooses by the machine.
+        clips, minutes: sizes of the archives and videos of the table of scaling; empty for none.
+    """
+
+    weights: str = ""
+    arch: str = "v5"
+    width: float = 1.0
+    runtimes: tuple[str, ...] = ("auto",)
+    device: str = "cpu"
+    batch: int = 0
+    library: str = "decord"
+    video: Path | None = None
+    frames: int = 300
+    repeats: int = 3
+    workers: int = 0
+    clips: tuple[int, ...] = ()
+    minutes: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Together:
+    """One run from files to committed tables.
+
+    Attributes:
+        frames: rows written.
+        wall_s: from the call to the last manifest.
+        start_s: until the first rows came; Ray, its workers, the model.
+        steady_rate: frames per second over the second half of the rows, when every stage works.
+        waited_s: after the first rows, in which the model had nothing to do.
+        seconds: decode, model and commit, each summed over its workers.
+    """
+
+    frames: int
+    wall_s: float
+    start_s: float
+    steady_rate: float
+    waited_s: float
+    seconds: dict[str, float]
+
+
+@dataclass
+class BenchmarkReport:
+    """All that was measured; see `jobs.benchmark`.
+
+    Attributes:
+        machine, model: what it was measured on, and with.
+        stages: by name, in the order of the table.
+        together: one a repeat.
+        matrix_rate: multiply-accumulates per second.
+        ratios: by name.
+        scaling: archives of clips of `BenchmarkSettings.frames`, and single videos, by size.
+    """
+
+    machine: dict[str, Any]
+    model: dict[str, Any]
+    stages: dict[str, Timing] = field(default_factory=dict)
+    together: list[Together] = field(default_factory=list)
+    matrix_rate: float = 0.0
+    ratios: dict[str, float] = field(default_factory=dict)
+    scaling: dict[str, Together] = field(default_factory=dict)
+
+
+def benchmark(settings: BenchmarkSettings, on_step: OnStep) -> BenchmarkReport:
+    """Measure everything.
+
+    Args:
+        on_step: called with the name of each thing before it is measured.
+
+    Raises:
+        InputError: a runtime that cannot run here, or a model without a reference loop.
+        VideoError, WeightsError: the video or the weights cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="tracknet-benchmark-") as folder:
+        return _Benchmark(settings, Path(folder), on_step).execute()
+
+
+class _Benchmark:
+    """The measurements in order, and what they share."""
+
+    def __init__(self, settings: BenchmarkSettings, folder: Path, on_step: OnStep) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.on_step = on_step
+        self.limits = DecoderLimits(library=settings.library)  # type: ignore[arg-type]
+        self.choices = [resolve(n, settings.device, settings.batch) for n in settings.runtimes]
+        self.weights = self._weights()
+        self.info = describe(self.weights)
+        self.model = load_model(self.weights)
+        self.spec = window_spec(self.model)
+        self.reference = ReferenceLoop(load_model(self.weights), settings.device)
+
+    def execute(self) -> BenchmarkReport:
+        self.on_step("video")
+        clip = self.settings.video or self._draw()
+        with Decoder(self.limits) as decoder:
+            video = decoder.probe(clip)
+            windows = self._windows(decoder, video)
+        if any(choice.name == "openvino-int8" for choice in self.choices):
+            self._ensure_quantized(windows)
+        report = BenchmarkReport(self._machine(), self._model())
+        report.stages = self._stages(video, windows)
+        self.on_step("matrix product")
+        report.matrix_rate = measure.matrix_rate(self.settings.device, self.settings.repeats)
+        for i in range(self.settings.repeats):
+            self.on_step(f"file to table, {i + 1} of {self.settings.repeats}")
+            report.together.append(self._track([clip]))
+        report.ratios = _ratios(report, self.choices[0].name)
+        report.scaling = self._scaling(clip)
+        return report
+
+    # ---- what is measured with -------------------------------------------------------------
+
+    def _weights(self) -> Path:
+        """A weights file in our own folder, so that a quantized network can lie beside it."""
+        path = self.folder / "model.safetensors"
+        if self.settings.weights:
+            shutil.copy(find_weights(self.settings.weights), path)
+        else:
+            torch.manual_seed(0)
+            save_model(build(self.settings.arch, {"width": self.settings.width}).eval(), path)
+        return path
+
+    def _ensure_quantized(self, windows: np.ndarray) -> None:
+        try:
+            find_quantized(self.weights)
+        except WeightsError:
+            self.on_step("quantizing for speed only, calibrated on this video")
+            network = quantize(self.model, windows, self.info.hash, {"benchmark": True})
+            save_quantized(network, self.weights.with_name(self.weights.stem + SUFFIX))
+
+    def _draw(self) -> Path:
+        n = min(self.settings.frames, CLIP_FRAMES)
+        (clip,) = write_dataset(
+            self.folder / "clip", 1, 0, SynthConfig(frames=(n, n), sport="tennis", crf=23)
+        )
+        return loop_video(clip, self.folder / "video.mp4", self.settings.frames)
+
+    def _windows(self, decoder: Decoder, video: Video) -> np.ndarray:
+        """Up to MODEL_WINDOWS windows of the video, uint8 `[N, T, H, W, 3]`."""
+        n = min(MODEL_WINDOWS, video.frames // self.spec.frames) * self.spec.frames
+        if not n:
+            raise InputError(f"{video.source}: too short for a window of {self.spec.frames} frames")
+        reader = decoder.read(video, Shard(range(n), range(n)), self.spec.width, self.spec.height)
+        pictures = np.concatenate([batch.pictures.copy() for batch in reader])
+        whole = len(pictures) // self.spec.frames * self.spec.frames
+        return pictures[:whole].reshape(-1, self.spec.frames, *pictures.shape[1:])
+
+    def _machine(self) -> dict[str, Any]:
+        cuda = torch.device(self.settings.device).type == "cuda"
+        return {
+            "cpu": _cpu_name(),
+            "cores": os.cpu_count(),
+            "device": torch.cuda.get_device_name() if cuda else "cpu",
+            "versions": versions(),
+        }
+
+    def _model(self) -> dict[str, Any]:
+        card = model_card(self.info.arch, self.info.config)
+        return {
+            "arch": self.info.arch,
+            "config": self.info.config,
+            "weights": self.settings.weights or "random",
+            "parameters": card.parameters,
+            "macs_per_frame": card.macs_per_frame,
+        }
+
+    # ---- stages alone ----------------------------------------------------------------------
+
+    def _stages(self, video: Video, windows: np.ndarray) -> dict[str, Timing]:
+        spec, repeats, path = self.spec, self.settings.repeats, Path(video.source)
+        found: dict[str, Timing] = {}
+
+        def step(name: str, timing: Callable[[], Timing]) -> None:
+            self.on_step(name)
+            found[name] = timing()
+
+        if self.settings.library == "decord" and decord_available():
+            alone, timed = "decord alone (limit)", measure.time_decord
+        else:
+            alone, timed = "pyav alone (limit)", measure.time_pyav
+        step(alone, lambda: timed(path, video.frames, spec, repeats))
+        step("decode", lambda: measure.time_decode(video, spec, repeats, self.limits))
+        step("decode, 2 at once", lambda: measure.time_decode(video, spec, repeats, self.limits, 2))
+        step("preprocess", lambda: measure.time_preprocess(windows, spec, repeats))
+        step(
+            "model, reference",
+            lambda: measure.time_reference_model(self.reference, windows, repeats),
+        )
+        for choice in self.choices:
+            time_model = partial(measure.time_model, self._runtime(choice.name), windows, repeats)
+            step(f"model, {choice.name}", time_model)
+        heatmaps = np.concatenate([self.reference.heatmaps(window) for window in windows])
+        step("peaks, contour", lambda: measure.time_peaks(heatmaps, "contour", repeats))
+        step("peaks, centroid", lambda: measure.time_peaks(heatmaps, "centroid", repeats))
+        step("commit", lambda: self._time_commit(path))
+        n = min(REFERENCE_FRAMES, video.frames)
+        step("reference loop", lambda: measure.time_reference(self.reference, path, n, repeats))
+        return found
+
+    def _runtime(self, name: str) -> Runtime:
+        choice = next(choice for choice in self.choices if choice.name == name)
+        quantized = find_quantized(self.weights).network() if name == OPENVINO_RUNTIMES[1] else None
+        return open_runtime(choice, load_model(self.weights), quantized)
+
+    def _time_commit(self, path: Path) -> Timing:
+        """Staging and publishing the rows of the video, as they come from the model."""
+        runs = iter(range(self.settings.repeats + 1))
+        frames = 0
+
+        def prepare() -> tuple[Committer, list[pa.Table]]:
+            nonlocal frames
+            store = Store(self.folder / f"commit{next(runs)}")
+            plan = make_plan([path], self.spec, self.spec.frames, 20.0, self.limits, store)
+            committer = Committer(store, ResultKey("", {}), "benchmark", {})
+            (video,) = plan.videos
+            frames = video.frames
+            tables = [t for shard in committer.expect(video) for t in _rows(video.video_id, shard)]
+            return committer, tables
+
+        seconds = []
+        for _ in range(self.settings.repeats + 1):
+            committer, tables = prepare()
+            started = time.perf_counter()
+            for table in tables:
+                committer.add(table)
+            seconds.append(time.perf_counter() - started)
+        return Timing(frames, tuple(seconds[1:]))
+
+    # ---- together --------------------------------------------------------------------------
+
+    def _track(self, sources: list[Path]) -> Together:
+        choice = self.choices[0]
+        settings = TrackSettings(
+            weights=str(self.weights),
+            detector=DetectorSettings(),
+            device=choice.device,
+            runtime=choice.name,
+            batch=choice.batch,
+            workers=self.settings.workers,
+            decoder=self.limits,
+        )
+        clock = time.perf_counter()
+        seen: list[tuple[float, int]] = []
+
+        def on_progress(progress: TrackProgress) -> None:
+            if progress.stage == "track" and progress.done:
+                seen.append((time.perf_counter() - clock, progress.done))
+
+        out = Path(tempfile.mkdtemp(dir=self.folder))
+        report = track(sources, out, settings, on_progress=on_progress)
+        if report.quarantined:
+            raise InputError(f"{report.quarantined[0]['source']} cannot be read whole")
+        wall = time.perf_counter() - clock
+        shutil.rmtree(out)
+        return _together(report.frames, wall, seen, report.seconds)
+
+    def _scaling(self, clip: Path) -> dict[str, Together]:
+        found = {}
+        for n in self.settings.clips:
+            self.on_step(f"{n} clips")
+            archive = self.folder / f"clips{n}"
+            archive.mkdir()
+            sources = [
+                loop_video(clip, archive / f"{i}.mp4", self.settings.frames, title=str(i))
+                for i in range(n)
+            ]
+            found[f"{n} clips"] = self._track(sources)
+            shutil.rmtree(archive)
+        for minutes in self.settings.minutes:
+            self.on_step(f"{minutes:g} minutes")
+            frames = round(minutes * 60 * SynthConfig.fps)
+            video = loop_video(clip, self.folder / "long.mp4", frames)
+            found[f"{minutes:g} minutes"] = self._track([video])
+            video.unlink()
+        return found
+
+
+def _rows(video_id: str, shard: range) -> list[pa.Table]:
+    """What the model sends for a shard: rows of 24 frames at a time, then the end row."""
+    base = {"video_id": video_id, "shard_first": shard.start}
+    ball = {"status": DETECTED, "x_px": 1.0, "y_px": 1.0, "score": 1.0, "model_s": 0.0}
+    frames = [{**base, **ball, "frame": frame} for frame in shard]
+    tables = [
+        pa.Table.from_pylist(frames[i : i + 24], FRAME_ROW) for i in range(0, len(frames), 24)
+    ]
+    owned = f'"owned": [{shard.start}, {shard.stop}], "answered": {len(shard)}'
+    rest = '"decoders": [], "attempts": 1, "errors": [], "damage": null, "decode_s": 0'
+    end = {**base, "report": f"{{{owned}, {rest}}}"}
+    return [*tables, pa.Table.from_pylist([end], FRAME_ROW)]
+
+
+def _together(
+    frames: int, wall: float, seen: list[tuple[float, int]], seconds: dict[str, float]
+) -> Together:
+    """Condense a run.
+
+    >>> _together(100, 20.0, [(8.0, 10), (13.0, 50), (18.0, 100)], {"model": 11.0}).steady_rate
+    10.0
+    """
+    start_s, first = seen[0]
+    half_s, half = next((when, done) for when, done in seen if done >= frames / 2)
+    last_s, _ = seen[-1]
+    # In a run of one message there is no second half; then all of it counts.
+    steady = (frames - half) / (last_s - half_s) if half < frames else frames / wall
+    model_after_first = seconds["model"] * (1 - first / frames)
+    return Together(
+        frames=frames,
+        wall_s=wall,
+        start_s=start_s,
+        steady_rate=steady,
+        waited_s=max(0.0, last_s - start_s - model_after_first),
+        seconds=seconds,
+    )
+
+
+def _ratios(report: BenchmarkReport, runtime: str) -> dict[str, float]:
+    stages, macs = report.stages, report.model["macs_per_frame"]
+    alone = next(timing for name, timing in stages.items() if name.endswith("(limit)"))
+    together = median(run.steady_rate for run in report.together)
+    found = {
+        "file to table / reference loop": together / stages["reference loop"].rate,
+        "decode / decoder alone": stages["decode"].rate / alone.rate,
+        "2 decoders / 1": stages["decode, 2 at once"].rate / stages["decode"].rate,
+    }
+    ours, limit = stages["decode"].rate_per_core, alone.rate_per_core
+    if ours and limit:
+        found["decode / decoder alone, per core"] = ours / limit
+    for name, timing in stages.items():
+        if name.startswith("model, "):
+            found[f"{name} / reference"] = timing.rate / stages["model, reference"].rate
+            found[f"{name} / matrix product"] = timing.rate * macs / report.matrix_rate
+    found["file to table / model alone"] = together / stages[f"model, {runtime}"].rate
+    return found
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

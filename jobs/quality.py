@@ -1,0 +1,116 @@
+"""Quantize weights with labelled clips, and check runtimes on labelled clips.
+
+Both decode the clips they look at into the cache that training uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.checkpoint import find_weights, load_model, weights_hash
+from pipeline.datasets import Clip, LabelledClip, find_clips, load_clip
+from pipeline.errors import InputError, WeightsError
+from pipeline.parity import Verdict, check_weights, middle
+from pipeline.quantize import cache_path, find_quantized, quantize_weights, save_quantized
+from pipeline.runtime import OPENVINO_RUNTIMES, openvino_available, window_spec
+from pipeline.windows import WindowSpec
+
+CALIBRATION_CLIPS = 24  # spread over the folder: decoding all of it would take longer than NNCF
+
+OnClip = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """Where labelled clips come from.
+
+    Attributes:
+        root: folder of labelled clips, see `pipeline.datasets.find_clips`.
+        split: only clips of this split, or all where none is in it.
+        cache: folder of decoded clips.
+        on_clip: called with how many clips are decoded, and how many there will be.
+    """
+
+    root: Path
+    split: str
+    cache: Path
+    on_clip: OnClip = lambda done, total: None
+
+    def find(self, at_most: int | None = None) -> list[Clip]:
+        """The clips, or `at_most` of them, spread evenly."""
+        found = find_clips(self.root)
+        chosen = [clip for clip in found if clip.split == self.split] or found
+        if at_most is None or len(chosen) <= at_most:
+            return chosen
+        return [chosen[i] for i in np.linspace(0, len(chosen) - 1, at_most).round().astype(int)]
+
+    def load(self, clips: Sequence[Clip], spec: WindowSpec) -> Iterator[LabelledClip]:
+        for i, clip in enumerate(clips):
+            self.on_clip(i, len(clips))
+            yield load_clip(clip, self.cache, width=spec.width, height=spec.height)
+        self.on_clip(len(clips), len(clips))
+
+
+def make_quantized(
+    weights: str, source: ClipSource, n_windows: int, seed: int, out: Path | None
+) -> Path:
+    """Quantize weights and write the network where `track` finds it, or to `out`.
+
+    Raises:
+        InputError: NNCF is not installed, no clip is found, or the model makes no heatmaps.
+        WeightsError: no such weights.
+    """
+    path = find_weights(weights)
+    spec = window_spec(load_model(path))
+    clips = list(source.load(source.find(CALIBRATION_CLIPS), spec))
+    target = out or cache_path(weights_hash(path))
+    save_quantized(quantize_weights(path, clips, n_windows, seed), target)
+    return target
+
+
+def check(
+    weights: str, source: ClipSource, runtimes: Sequence[str], n_frames: int, device: str
+) -> dict[str, Verdict]:
+    """Judge runtimes of some weights on labelled clips.
+
+    Args:
+        runtimes: by name; empty takes every one of OpenVINO's that can run here.
+        n_frames: about so many frames, from the middles of all clips; 0 takes all.
+    """
+    path = find_weights(weights)
+    spec = window_spec(load_model(path))
+    chosen = source.find()
+    clips = source.load(chosen, spec)
+    if n_frames:
+        clips = (middle(clip, ceil(n_frames / len(chosen))) for clip in clips)
+    return check_weights(path, runtimes or _ready(path), clips, device)
+
+
+def _ready(weights: Path) -> list[str]:
+    """OpenVINO's runtimes that can run these weights now."""
+    if not openvino_available():
+        raise InputError("there is no OpenVINO to check: pip install 'tracknet[openvino]'")
+    try:
+        find_quantized(weights)
+    except WeightsError:
+        return [OPENVINO_RUNTIMES[0]]
+    return list(OPENVINO_RUNTIMES)
+
+
+def verdict_record(name: str, verdict: Verdict) -> dict[str, Any]:
+    """A verdict for a machine to read."""
+    return {
+        "runtime": name,
+        "frames": verdict.reference.total,
+        "reference": asdict(verdict.reference) | {"f1": verdict.reference.f1},
+        "found": asdict(verdict.found) | {"f1": verdict.found.f1},
+        "f1_difference": verdict.f1_difference,
+        "same_outcome": verdict.same,
+        "passed": verdict.passed,
+    }

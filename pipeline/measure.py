@@ -1,0 +1,212 @@
+"""Stopwatch readings of single stages, and what the machine could do at best.
+
+Every function does its work once to warm up, then `repeats` times by the clock, and returns what
+each repeat took.  A `Timing` keeps all of them: a median without its spread says little on a
+machine that does other things, too.
+
+    timing = time_model(runtime, pictures, repeats=5)
+    timing.rate, timing.lowest, timing.highest      # frames/s
+
+This module knows nothing of Ray or tables, and prints nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import psutil
+import torch
+
+from pipeline.decoder import BATCH_FRAMES, Decoder, DecoderLimits
+from pipeline.peaks import PeakMode, find_peak
+from pipeline.probe import decode_all
+from pipeline.reference import ReferenceLoop
+from pipeline.runtime import Runtime, to_frames
+from pipeline.video import Video
+from pipeline.windows import Shard, WindowSpec
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What repeats of one piece of work took.
+
+    Attributes:
+        frames: video frames that one repeat deals with.
+        seconds: by the clock, one per repeat.
+        cpu_seconds: of all processes that took part, one per repeat; empty where not measured.
+
+    >>> timing = Timing(100, (2.0, 1.0, 4.0))
+    >>> timing.rate, timing.lowest, timing.highest
+    (50.0, 25.0, 100.0)
+    """
+
+    frames: int
+    seconds: tuple[float, ...]
+    cpu_seconds: tuple[float, ...] = ()
+
+    @property
+    def rate(self) -> float:
+        """Frames per second, median."""
+        return self.frames / median(self.seconds)
+
+    @property
+    def lowest(self) -> float:
+        return self.frames / max(self.seconds)
+
+    @property
+    def highest(self) -> float:
+        return self.frames / min(self.seconds)
+
+    @property
+    def rate_per_core(self) -> float | None:
+        """Frames per second of computing, median; None where it was not measured."""
+        return self.frames / median(self.cpu_seconds) if self.cpu_seconds else None
+
+
+def time_work(work: Callable[[], object], frames: int, repeats: int) -> Timing:
+    """Do `work` once to warm up, then `repeats` times by the clock."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return Timing(frames, tuple(seconds))
+
+
+def time_decode(
+    video: Video, spec: WindowSpec, repeats: int, limits: DecoderLimits, workers: int = 1
+) -> Timing:
+    """Our decode stage without Ray: child processes, shared memory, pictures at network size.
+
+    Args:
+        limits: of each decoder process.
+        workers: decoders at once, each of which decodes the whole video.
+    """
+    shard = Shard(range(video.frames), range(video.frames))
+    decoders = [Decoder(limits) for _ in range(workers)]
+
+    def read(decoder: Decoder) -> None:
+        for batch in decoder.read(video, shard, spec.width, spec.height):
+            batch.pictures.copy()  # the next batch overwrites them, so every user copies
+
+    def computing() -> float:
+        children = [psutil.Process(d.pid).cpu_times() for d in decoders if d.pid]
+        return time.process_time() + sum(child.user + child.system for child in children)
+
+    seconds, cpu_seconds = [], []
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(read, decoders))
+            for _ in range(repeats):
+                started, computed = time.perf_counter(), computing()
+                list(pool.map(read, decoders))
+                seconds.append(time.perf_counter() - started)
+                cpu_seconds.append(computing() - computed)
+    finally:
+        for decoder in decoders:
+            decoder.close()
+    return Timing(workers * video.frames, tuple(seconds), tuple(cpu_seconds))
+
+
+def time_decord(path: Path, frames: int, spec: WindowSpec, repeats: int) -> Timing:
+    """The limit of decoding: Decord alone, in this process, at network size, output dropped."""
+    import decord
+
+    def read() -> None:
+        reader = decord.VideoReader(str(path), width=spec.width, height=spec.height, num_threads=1)
+        for start in range(0, frames, BATCH_FRAMES):
+            reader.get_batch(range(start, min(start + BATCH_FRAMES, frames))).asnumpy()
+
+    return _with_computing(read, frames, repeats)
+
+
+def time_pyav(path: Path, frames: int, spec: WindowSpec, repeats: int) -> Timing:
+    """The same with PyAV, on one thread."""
+
+    def read() -> None:
+        for frame in decode_all(path):
+            size = (spec.width, spec.height)
+            frame.reformat(*size, format="rgb24", interpolation="BILINEAR").to_ndarray()
+
+    return _with_computing(read, frames, repeats)
+
+
+def _with_computing(work: Callable[[], object], frames: int, repeats: int) -> Timing:
+    cpu_seconds = []
+
+    def measured() -> None:
+        computed = time.process_time()
+        work()
+        cpu_seconds.append(time.process_time() - computed)
+
+    timing = time_work(measured, frames, repeats)
+    return Timing(frames, timing.seconds, tuple(cpu_seconds[1:]))
+
+
+def time_preprocess(windows: np.ndarray, spec: WindowSpec, repeats: int) -> Timing:
+    """Bytes to what models take, uint8 `[N, P, H, W, 3]`, one window after the other."""
+
+    def convert() -> None:
+        for window in windows:
+            to_frames(torch.from_numpy(window[None]))
+
+    return time_work(convert, len(windows) * len(spec.targets), repeats)
+
+
+def time_model(runtime: Runtime, windows: np.ndarray, repeats: int) -> Timing:
+    """A runtime alone, on windows uint8 `[N, P, H, W, 3]`, repeated to fill whole batches."""
+    batches = [
+        np.stack([windows[(start + i) % len(windows)] for i in range(runtime.batch)])
+        for start in range(0, len(windows), runtime.batch)
+    ]
+    frames = len(batches) * runtime.batch * len(runtime.spec.targets)
+    return time_work(lambda: [runtime(batch) for batch in batches], frames, repeats)
+
+
+def time_reference_model(loop: ReferenceLoop, windows: np.ndarray, repeats: int) -> Timing:
+    """The reference loop's model alone: a batch of one, float32, default memory order."""
+
+    def compute() -> None:
+        for window in windows:
+            loop.heatmaps(window)
+
+    return time_work(compute, len(windows) * len(loop.spec.targets), repeats)
+
+
+def time_peaks(heatmaps: np.ndarray, mode: PeakMode, repeats: int) -> Timing:
+    """Peak finding on heatmaps float32 `[N, H, W]`."""
+    return time_work(
+        lambda: [find_peak(heatmap, mode, 0.5) for heatmap in heatmaps], len(heatmaps), repeats
+    )
+
+
+def time_reference(loop: ReferenceLoop, path: Path, frames: int, repeats: int) -> Timing:
+    """The reference loop, from the file to the balls."""
+    n_frames = frames // loop.spec.frames * loop.spec.frames
+    return time_work(lambda: _drain(loop.run(path, n_frames)), n_frames, repeats)
+
+
+def _drain(items: Iterable[object]) -> None:
+    for _ in items:
+        pass
+
+
+def matrix_rate(device: str, repeats: int) -> float:
+    """Multiply-accumulates per second of a large matrix product: float32, on CUDA bfloat16."""
+    cuda = torch.device(device).type == "cuda"
+    size, dtype = (8192, torch.bfloat16) if cuda else (2048, torch.float32)
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+
+    def multiply() -> None:
+        torch.mm(left, right)
+        if cuda:
+            torch.cuda.synchronize(device)
+
+    return size**3 / median(time_work(multiply, 1, max(3, repeats)).seconds)

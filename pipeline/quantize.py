@@ -1,0 +1,216 @@
+"""INT8: a network for CPUs, quantized after training on real windows.
+
+Post-training quantization (NNCF) runs the float network on some hundred windows, notes the range of
+every activation, and puts 8-bit numbers where convolutions take them.  Two thirds of the U-Net's
+time are saved on CPUs with instructions for it.  What stays in float, because a small error there
+moves the answer, is listed in `KEPT_IN_FLOAT`.
+
+A quantized network is an OpenVINO IR: two files, `NAME.int8.xml` and `NAME.int8.bin`.  The hash of
+the weights it was made from and how it was calibrated stand inside, so it cannot be paired with
+other weights.  It is found beside its weights file or, by their hash, in the user's cache.
+
+    network = quantize_weights(Path("v5.safetensors"), clips, 300, seed=0)
+    save_quantized(network, cache_path(weights_hash("v5.safetensors")))
+
+`pipeline.parity` tells what was lost; this module does not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from pipeline.checkpoint import load_model, weights_hash
+from pipeline.datasets import LabelledClip, WindowedDataset
+from pipeline.errors import InputError, WeightsError
+from pipeline.runtime import to_openvino, window_spec
+
+if TYPE_CHECKING:
+    import openvino
+
+SUFFIX = ".int8.xml"
+# Names in the network, after those of the modules: what sees differences of grey values, where
+# 1/255 counts; what turns features into logits and gates them; and attention.  Together a few per
+# cent of the MACs.
+KEPT_IN_FLOAT = (r"\.mdd[./]", r"\.motion[./]", r"\.draft/", r"\.head[./]", r"\.refine[./]", "/")
+_SECTION = "tracknet"  # of the network's run-time information
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The two files of a quantized network, as they travel between processes.
+
+    Attributes:
+        xml, bin: content of the files.
+        weights_hash: SHA-256 of the weights file it was made from.
+        calibration: how it was calibrated.
+    """
+
+    xml: bytes
+    bin: bytes
+    weights_hash: str
+    calibration: dict[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over both files, in hex; another calibration is another network."""
+        return hashlib.sha256(self.xml + self.bin).hexdigest()
+
+    def network(self) -> openvino.Model:
+        """What `pipeline.runtime.open_runtime` takes."""
+        import openvino
+
+        return openvino.Core().read_model(self.xml, self.bin)
+
+
+def quantize_weights(
+    weights: Path, clips: Sequence[LabelledClip], n_windows: int, seed: int
+) -> openvino.Model:
+    """Quantize the model of a weights file, calibrated on windows drawn from clips.
+
+    Args:
+        weights: a weights file.
+        clips: decoded at the model's size; none that scores are told of.
+        n_windows: how many windows; fewer where the clips have fewer.
+        seed: of the draw, in which small sports are not drowned by large ones.
+
+    Raises:
+        InputError: NNCF is not installed, or the model makes no heatmaps.
+        WeightsError: see `pipeline.checkpoint.load_model`.
+    """
+    model = load_model(weights)
+    dataset = WindowedDataset(clips, window_spec(model))
+    drawn = np.random.default_rng(seed).choice(
+        len(dataset), min(n_windows, len(dataset)), replace=False, p=dataset.balanced(0.5)
+    )
+    windows = (dataset[i].pictures for i in np.sort(drawn).tolist())
+    record = {"clips": [str(clip.clip) for clip in clips], "seed": seed}
+    return quantize(model, windows, weights_hash(weights), record)
+
+
+def quantize(
+    model: nn.Module,
+    windows: Iterable[np.ndarray],
+    made_from: str,
+    calibration: Mapping[str, Any],
+) -> openvino.Model:
+    """Quantize a heatmap model for windows like these.
+
+    Args:
+        model: in eval mode.
+        windows: uint8 `[P, H, W, 3]`, each one window.
+        made_from: hash of the weights file that the model comes from.
+        calibration: a JSON-able record of where the windows come from; their number is added.
+
+    Returns:
+        A network with a batch of 1, which takes and gives what `to_openvino`'s does.
+
+    Raises:
+        InputError: NNCF is not installed, there is no window, or the model makes no heatmaps.
+    """
+    nncf = _import_nncf()
+    batches = [np.ascontiguousarray(window)[None] for window in windows]
+    if not batches:
+        raise InputError("quantization needs at least one window to calibrate with")
+    kept = [rf"__module\.model{part}.*" for part in KEPT_IN_FLOAT]
+    # NNCF shows its progress on standard output, where results belong.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        network = nncf.quantize(
+            to_openvino(model),
+            nncf.Dataset(batches),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(patterns=kept, validate=False),
+            subset_size=len(batches),
+        )
+    record = {**calibration, "windows": len(batches)}
+    network.set_rt_info(made_from, [_SECTION, "weights_hash"])
+    network.set_rt_info(json.dumps(record, sort_keys=True), [_SECTION, "calibration"])
+    return network
+
+
+def _import_nncf() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import nncf
+    except ImportError as error:
+        raise InputError("quantizing needs NNCF: pip install 'tracknet[quantize]'") from error
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    return nncf
+
+
+def save_quantized(network: openvino.Model, path: Path) -> None:
+    """Write a quantized network to `path` (`.xml`) and its constants beside it (`.bin`).
+
+    Each file appears whole or not at all, the `.xml` last.
+    """
+    import openvino
+
+    if path.suffix != ".xml":
+        raise InputError(f"{path}: the name of a quantized network must end in .xml")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    openvino.save_model(network, aside, compress_to_fp16=False)
+    for suffix in (".bin", ".xml"):
+        aside.with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+def read_quantized(path: Path, expected: str) -> Quantized:
+    """Read a quantized network that was made from the weights with the hash `expected`.
+
+    Raises:
+        WeightsError: no such network, or it was made from other weights.
+    """
+    import openvino
+
+    try:
+        xml, constants = path.read_bytes(), path.with_suffix(".bin").read_bytes()
+        network = openvino.Core().read_model(xml, constants)
+    except (OSError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise WeightsError(f"{path} is no quantized network: {first_line}") from error
+    made_from = _rt_info(network, "weights_hash")
+    if made_from != expected:
+        origin = f"from the weights {made_from[:16]}" if made_from else "by another program"
+        raise WeightsError(f"{path} was made {origin}, not from {expected[:16]}")
+    return Quantized(xml, constants, made_from, json.loads(_rt_info(network, "calibration")))
+
+
+def _rt_info(network: openvino.Model, name: str) -> str:
+    keys = [_SECTION, name]
+    return str(network.get_rt_info(keys).astype(str)) if network.has_rt_info(keys) else ""
+
+
+def find_quantized(weights: Path) -> Quantized:
+    """The quantized network of a weights file: beside it, or in the user's cache.
+
+    Raises:
+        WeightsError: there is none; the message says which command makes it.
+    """
+    made_from = weights_hash(weights)
+    for path in (weights.with_name(weights.stem + SUFFIX), cache_path(made_from)):
+        if path.exists():
+            return read_quantized(path, made_from)
+    raise WeightsError(
+        f"{weights.name} has no quantized network yet; make it with labelled clips: "
+        f"tracknet weights quantize {weights} --data FOLDER"
+    )
+
+
+def cache_path(made_from: str) -> Path:
+    """Where the quantized network of the weights with this hash is kept by default."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "tracknet" / "quantized" / f"{made_from}{SUFFIX}"

@@ -1,0 +1,267 @@
+"""What computes heatmaps: the same model in PyTorch or in OpenVINO, behind the same call.
+
+    runtime = open_runtime(resolve("auto", "cpu"), model)
+    heatmaps = runtime(pictures)      # uint8 [batch, P, H, W, 3] -> float32 [batch, targets, H, W]
+
+| name            | what runs                                                                |
+|-----------------|--------------------------------------------------------------------------|
+| `torch`         | PyTorch in float32: what the others are checked against (`pipeline.parity`) |
+| `torch-bf16`    | PyTorch, convolutions and matrix products in bfloat16                     |
+| `torch-fp16`    | the same in float16, for GPUs without bfloat16                            |
+| `openvino`      | OpenVINO in float32, CPU                                                  |
+| `openvino-int8` | OpenVINO, quantized by `pipeline.quantize`, CPU                           |
+| `auto`          | `openvino` on a CPU that has it, half precision on a GPU, else `torch`    |
+
+The number of windows in a call is fixed when a runtime is made, so a window is always computed by
+the same kernels.  Bits differ between runtimes, so the name of the runtime decides rows.
+
+This module knows nothing of windows on a video, of peaks or of files.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import InputError
+from pipeline.windows import WindowSpec
+
+if TYPE_CHECKING:
+    import openvino
+
+RuntimeName = Literal["torch", "torch-bf16", "torch-fp16", "openvino", "openvino-int8"]
+RUNTIMES: tuple[str, ...] = ("auto", *get_args(RuntimeName))
+OPENVINO_RUNTIMES = ("openvino", "openvino-int8")
+AUTOCAST = {"torch-bf16": torch.bfloat16, "torch-fp16": torch.float16}
+CUDA_BATCH = 8  # windows; a GPU needs several at once to be busy, a CPU does not
+
+
+class Runtime(Protocol):
+    """Computes heatmaps of a fixed number of windows.
+
+    Attributes:
+        spec: what the model takes and gives.
+        batch: windows in a call.
+    """
+
+    spec: WindowSpec
+    batch: int
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """uint8 RGB `[batch, spec.pictures, H, W, 3]` -> float32 `[batch, targets, H, W]`."""
+        ...
+
+
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """Which runtime, nothing left to `auto`.
+
+    Attributes:
+        name: one of `RUNTIMES` but `auto`.
+        device: as PyTorch names devices.
+        batch: windows in a call.
+    """
+
+    name: str
+    device: str
+    batch: int
+
+
+def resolve(name: str, device: str, batch: int = 0) -> RuntimeChoice:
+    """Decide what `auto` and a batch of 0 stand for on a device.
+
+    Args:
+        name: one of `RUNTIMES`.
+        device: `cpu`, `cuda`, `cuda:1`, ...
+        batch: windows in a call; 0 chooses by the device.
+
+    Raises:
+        InputError: no such runtime, OpenVINO on a GPU, or OpenVINO is not installed.
+
+    >>> resolve("torch", "cpu")
+    RuntimeChoice(name='torch', device='cpu', batch=1)
+    """
+    on_cpu = torch.device(device).type == "cpu"
+    if name not in RUNTIMES:
+        raise InputError(f"runtime {name!r}: choose one of {', '.join(RUNTIMES)}")
+    if name in OPENVINO_RUNTIMES:
+        if not on_cpu:
+            raise InputError(f"runtime {name} is for CPUs; leave it away on {device}")
+        if not openvino_available():
+            raise InputError(f"runtime {name} needs OpenVINO: pip install 'tracknet[openvino]'")
+    if name == "auto":
+        name = _best_on_cpu() if on_cpu else _best_on_cuda()
+    return RuntimeChoice(name, device, batch or (1 if on_cpu else CUDA_BATCH))
+
+
+def openvino_available() -> bool:
+    """Whether OpenVINO is installed; asked without importing it."""
+    return find_spec("openvino") is not None
+
+
+def _best_on_cpu() -> str:
+    return "openvino" if openvino_available() else "torch"
+
+
+def _best_on_cuda() -> str:
+    # The driver of a cluster may have no GPU to ask; the GPUs of the last years have bfloat16.
+    asked = torch.cuda.is_available()
+    bf16 = not asked or torch.cuda.is_bf16_supported(including_emulation=False)
+    return "torch-bf16" if bf16 else "torch-fp16"
+
+
+def window_spec(model: nn.Module) -> WindowSpec:
+    """What a heatmap model takes and gives.
+
+    Raises:
+        InputError: the model makes no heatmaps, such as InpaintNet, which repairs trajectories.
+    """
+    spec = getattr(model, "spec", None)
+    if not isinstance(spec, WindowSpec):
+        raise InputError(
+            f"{type(model).__name__} finds no ball in pictures; track with the weights of a "
+            "heatmap model (`tracknet models` lists them)"
+        )
+    return spec
+
+
+def open_runtime(
+    choice: RuntimeChoice,
+    model: nn.Module,
+    quantized: openvino.Model | None = None,
+    threads: int | None = None,
+) -> Runtime:
+    """Make a runtime ready to be called.
+
+    Args:
+        choice: from `resolve`.
+        model: a heatmap model; it is moved to the device.
+        quantized: from `pipeline.quantize`, for `openvino-int8`.
+        threads: for the model on a CPU; None takes all cores.
+
+    Raises:
+        InputError: the model makes no heatmaps, or the quantized network has another batch.
+    """
+    if choice.name == "openvino":
+        return OpenVinoRuntime(to_openvino(model, choice.batch), window_spec(model), threads)
+    if choice.name == "openvino-int8":
+        assert quantized is not None
+        runtime = OpenVinoRuntime(quantized, window_spec(model), threads)
+        if runtime.batch != choice.batch:
+            raise InputError(
+                f"batch {choice.batch}: the quantized network takes {runtime.batch} window(s)"
+            )
+        return runtime
+    return TorchRuntime(model, choice.device, choice.batch, AUTOCAST.get(choice.name), threads)
+
+
+def to_frames(pictures: Tensor) -> Tensor:
+    """What models take: uint8 `[B, P, H, W, 3]` -> float32 `[B, P, 3, H, W]` in [0, 1]."""
+    return pictures.permute(0, 1, 4, 2, 3).contiguous().float().div(255)
+
+
+class TorchRuntime:
+    """A model in PyTorch.
+
+    Args:
+        model: a heatmap model; it is moved to the device.
+        device: as PyTorch names devices.
+        batch: windows in a call.
+        autocast: what convolutions and matrix products compute in; None leaves float32.
+        threads: PyTorch's, in the whole process; None leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: str = "cpu",
+        batch: int = 1,
+        autocast: torch.dtype | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.spec = window_spec(model)
+        self.batch = batch
+        self.device = torch.device(device)
+        self.autocast = autocast
+        if threads is not None:
+            torch.set_num_threads(threads)
+        # Convolutions with few channels run about twice as fast in this memory order on CPUs, and
+        # the tensor cores of GPUs want it.
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """uint8 `[batch, P, H, W, 3]` -> float32 `[batch, targets, H, W]`."""
+        given = torch.from_numpy(pictures)
+        if self.device.type == "cuda":  # bytes travel, a quarter of the floats they become
+            given = given.pin_memory().to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            return self.model(to_frames(given)).float().cpu().numpy()
+
+
+class OpenVinoRuntime:
+    """A network in OpenVINO, on the CPU.
+
+    Args:
+        network: from `to_openvino` or `pipeline.quantize`; its batch is fixed.
+        spec: of the model it was made from.
+        threads: None takes all cores.
+    """
+
+    def __init__(
+        self, network: openvino.Model, spec: WindowSpec, threads: int | None = None
+    ) -> None:
+        import openvino
+
+        self.spec = spec
+        self.batch = int(network.input(0).shape[0])
+        hints = {
+            "PERFORMANCE_HINT": "LATENCY",  # one call at a time, all threads work on it
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(threads or os.cpu_count() or 1),
+            "INFERENCE_PRECISION_HINT": "f32",  # on some CPUs the default is bfloat16
+            "ENABLE_CPU_PINNING": "NO",  # the decoders use the same cores
+        }
+        self._compiled = openvino.Core().compile_model(network, "CPU", hints)
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """uint8 `[batch, P, H, W, 3]` -> float32 `[batch, targets, H, W]`."""
+        return np.array(self._compiled(pictures)[0])  # a copy: the next call overwrites it
+
+
+class _FromBytes(nn.Module):
+    """A model with the step from bytes to numbers in front, as OpenVINO gets it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.model(to_frames(pictures))
+
+
+def to_openvino(model: nn.Module, batch: int = 1) -> openvino.Model:
+    """The model as an OpenVINO network: uint8 `[batch, P, H, W, 3]` -> `[batch, targets, H, W]`.
+
+    Every architecture of `pipeline.models` that makes heatmaps converts.
+
+    Raises:
+        InputError: the model makes no heatmaps.
+    """
+    import openvino
+
+    spec = window_spec(model)
+    example = torch.zeros(batch, spec.pictures, spec.height, spec.width, 3, dtype=torch.uint8)
+    with warnings.catch_warnings(), torch.no_grad():
+        # Tracing takes the checks of a model's input as they come out for this one size, which
+        # is the only one; and PyTorch announces that tracing will go one day.
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(_FromBytes(model.eval()), example, check_trace=False)
+        return openvino.convert_model(traced, input=[tuple(example.shape)])

@@ -1,0 +1,122 @@
+"""Every runtime finds what PyTorch in float32 finds."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline import runtime as runtimes
+from pipeline.engine import Detector, DetectorSettings, FrameChunk
+from pipeline.errors import InputError
+from pipeline.models import build
+from pipeline.runtime import (
+    OpenVinoRuntime,
+    RuntimeChoice,
+    TorchRuntime,
+    open_runtime,
+    resolve,
+    to_openvino,
+)
+
+HEIGHT, WIDTH, FRAMES = 48, 64, 11
+MODELS = [
+    ("v1", {}),
+    ("v3", {}),
+    ("v5", {"attention": "factorized"}),
+    ("v5", {"attention": "joint"}),
+    # Made of the same parts as those above; converting each takes seconds.
+    pytest.param("v2", {}, marks=pytest.mark.slow),
+    pytest.param("v3_attention", {"width": 0.125}, marks=pytest.mark.slow),
+    pytest.param("v4", {}, marks=pytest.mark.slow),
+    pytest.param("v2_mdd", {}, marks=pytest.mark.slow),
+    pytest.param("v2_rstr", {}, marks=pytest.mark.slow),
+]
+# Heatmaps of V1 are grey levels: where two are equally likely, rounding decides between them.
+BOUND = {"v1": 1 / 255}
+
+
+def tiny(arch, config):
+    """A model that sees something: random weights, the statistics of its norms from pictures."""
+    torch.manual_seed(0)
+    size = {"width": 0.0625, "input_height": HEIGHT, "input_width": WIDTH}
+    model = build(arch, size | config).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics of all there was, not of its last tenth
+    with torch.no_grad():
+        model(torch.rand(4, model.spec.pictures, 3, HEIGHT, WIDTH))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """A bright ball that crosses noise, uint8 `[FRAMES, H, W, 3]`."""
+    pictures = np.random.default_rng(0).integers(0, 90, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    for i, picture in enumerate(pictures):
+        picture[20 + i : 24 + i, 5 * i : 5 * i + 4] = 255
+    return pictures
+
+
+def peaks(runtime, clip, peak="contour"):
+    background = np.median(clip, axis=0).astype(np.uint8)
+    chunk = FrameChunk(range(FRAMES), 0, FRAMES, clip, background=background)
+    heatmaps = dict(Detector(runtime, DetectorSettings()).heatmaps(chunk))
+    levels = np.quantile(np.concatenate([h.ravel() for h in heatmaps.values()]), 0.98)
+    settings = DetectorSettings(peak=peak, threshold=float(np.clip(levels, 0.01, 0.99)))
+    return heatmaps, [d.peak for d in Detector(runtime, settings).detect(chunk)]
+
+
+@pytest.mark.parametrize(("arch", "config"), MODELS)
+def test_openvino_agrees_with_pytorch(clip, arch, config):
+    model = tiny(arch, config)
+    expected, expected_peaks = peaks(TorchRuntime(model), clip)
+    found, found_peaks = peaks(open_runtime(RuntimeChoice("openvino", "cpu", 1), model), clip)
+    difference = max(float(abs(found[f] - expected[f]).max()) for f in expected)
+    assert difference <= BOUND.get(arch, 2e-5)
+    assert any(expected_peaks)
+    assert [p and p[:2] for p in found_peaks] == [p and p[:2] for p in expected_peaks]
+
+
+def test_openvino_does_not_depend_on_how_a_batch_is_filled(clip):
+    model = tiny("v5", {})
+    runtime = OpenVinoRuntime(to_openvino(model, batch=2), model.spec, threads=2)
+    windows = np.stack([clip[0:3], clip[3:6]])
+    both = runtime(windows)
+    assert both.shape == (2, 3, HEIGHT, WIDTH)
+    assert both.dtype == np.float32
+    np.testing.assert_array_equal(runtime(windows[[1, 1]])[0], both[1])
+    # What was returned stays as it is when the runtime is called again.
+    assert not np.array_equal(both[0], both[1])
+
+
+def test_half_precision_comes_close(clip):
+    model = tiny("v5", {})
+    window = clip[None, :3]
+    expected = TorchRuntime(model)(window)
+    found = TorchRuntime(model, autocast=torch.bfloat16)(window)
+    assert found.dtype == np.float32
+    assert 0 < abs(found - expected).max() < 0.1
+
+
+def test_auto(monkeypatch):
+    assert resolve("auto", "cpu") == RuntimeChoice("openvino", "cpu", 1)
+    assert resolve("auto", "cuda:1").name == "torch-bf16"
+    assert resolve("auto", "cuda").batch > 1
+    assert resolve("torch", "cuda", batch=2) == RuntimeChoice("torch", "cuda", 2)
+    monkeypatch.setattr(runtimes, "openvino_available", lambda: False)
+    assert resolve("auto", "cpu").name == "torch"
+    with pytest.raises(InputError, match="pip install"):
+        resolve("openvino", "cpu")
+
+
+@pytest.mark.parametrize(("name", "device"), [("tensorrt", "cpu"), ("openvino-int8", "cuda")])
+def test_impossible_runtimes(name, device):
+    with pytest.raises(InputError, match=name):
+        resolve(name, device)
+
+
+def test_model_without_heatmaps_is_refused():
+    with pytest.raises(InputError, match="finds no ball"):
+        TorchRuntime(build("inpaintnet"))
+    with pytest.raises(InputError, match="finds no ball"):
+        to_openvino(nn.Identity())
