@@ -21,7 +21,7 @@ from typing import Any
 from jobs import FLAGS, INSIDE_JOB
 from pipeline.errors import TrackNetError
 
-_CODE = ("pipeline", "jobs", "schemas", "cli.py")
+_CODE = ("pipeline", "jobs", "schemas", "commands", "cli.py")
 _POLL_S = 1.0
 _FINAL = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 

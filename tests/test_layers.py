@@ -12,13 +12,15 @@ ALLOWED = {
     "schemas": {"schemas"},
     "pipeline": {"pipeline", "schemas"},
     "jobs": {"jobs", "pipeline", "schemas"},
+    "commands": {"commands", "jobs", "pipeline", "schemas"},
 }
 FORBIDDEN = {
     "schemas": {"torch", "numpy", "ray", "click", "av", "cv2", "decord"},
     "pipeline": {"ray", "click", "pyarrow", "pandas"},
     "jobs": {"click"},
+    "commands": set(),
 }
-OURS = {"schemas", "pipeline", "jobs", "cli"}
+OURS = {"schemas", "pipeline", "jobs", "commands", "cli"}
 
 
 def imported(path):

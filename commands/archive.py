@@ -1,0 +1,237 @@
+"""From an archive to tables, and what to do with them: plan, track, inspect, render."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from commands.cluster import run_on_cluster
+from commands.options import PARTIAL, address_option, as_json, cutting_options, runtime_option
+
+if TYPE_CHECKING:
+    from jobs.settings import TrackSettings
+    from jobs.track import TrackProgress, TrackReport
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@cutting_options
+@as_json
+def plan(
+    inputs: tuple[str, ...],
+    weights: str,
+    stride: int | None,
+    shard_seconds: float,
+    as_json: bool,
+) -> None:
+    """Say what `track` would do with the same inputs; nothing is decoded.
+
+    INPUT is a video, a folder (searched recursively; a folder of pictures is one clip), a glob, or
+    a manifest (*.txt, one path per line).
+
+    \b
+    tracknet plan matches/ 'more/**/*.mp4'
+    tracknet plan archive.txt --shard-seconds 60 --json
+    """
+    from jobs.console import print_plan, progress
+    from jobs.plan import make_plan
+    from jobs.sources import find_sources
+    from pipeline.checkpoint import load_model
+    from pipeline.decoder import DecoderLimits
+    from pipeline.engine import DetectorSettings
+    from pipeline.runtime import window_spec
+
+    sources = find_sources(inputs)
+    spec = window_spec(load_model(weights))
+    used_stride = DetectorSettings(stride=stride or 0).stride_for(spec)
+    with progress("probing") as report:
+        found = make_plan(
+            sources,
+            spec,
+            used_stride,
+            shard_seconds,
+            DecoderLimits(),
+            on_progress=lambda done: report(done, len(sources), "videos"),
+        )
+    print_plan(found, as_json)
+    if found.unreadable:
+        sys.exit(PARTIAL)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the tables; made if it is not there.",
+)
+@cutting_options
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs; auto takes GPUs where there are any.",
+)
+@runtime_option
+@click.option(
+    "--batch",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Windows that the model computes at once; 0 chooses by the device.  [default: 0]",
+)
+@click.option(
+    "--peak",
+    type=click.Choice(["centroid", "contour"]),
+    default="centroid",
+    show_default=True,
+    help="How a heatmap becomes a point: sub-pixel centroid, or the contour of published figures.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="Probability that a ball must exceed.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Decode workers; 0 takes all cores but one.  [default: 0]",
+)
+@click.option("--fresh", is_flag=True, help="Delete what is in OUT and start again.")
+@click.option("--retry", is_flag=True, help="Try quarantined videos again.")
+@address_option
+@as_json
+def track(
+    inputs: tuple[str, ...],
+    out: Path,
+    weights: str,
+    device: str,
+    runtime: str,
+    batch: int,
+    stride: int | None,
+    peak: str,
+    threshold: float,
+    shard_seconds: float,
+    workers: int,
+    fresh: bool,
+    retry: bool,
+    address: str | None,
+    as_json: bool,
+) -> None:
+    """Find the ball in every frame and write Parquet tables.
+
+    Run the same command again to resume: only what is missing is done, whatever happened.
+    INPUT is a video, a folder, a glob or a manifest, as in `plan`.
+
+    \b
+    tracknet track matches/ --out tables/
+    tracknet track final.mp4 --out tables/ --stride 1 --peak contour
+    tracknet track matches/ --out tables/ --runtime openvino-int8
+    tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
+    """
+    from jobs.console import print_report
+    from jobs.settings import TrackSettings
+    from pipeline.engine import DetectorSettings
+
+    settings = TrackSettings(
+        weights=weights,
+        detector=DetectorSettings(stride=stride or 0, peak=peak, threshold=threshold),  # type: ignore[arg-type]
+        device=device,
+        runtime=runtime,
+        batch=batch,
+        shard_seconds=shard_seconds,
+        workers=workers,
+        retry_quarantined=retry,
+    )
+    if address:
+        from pipeline.checkpoint import find_weights
+
+        there = {
+            "inputs": tuple(os.path.abspath(text) for text in inputs),  # noqa: PTH100 - or a glob
+            "weights": find_weights(weights),
+        }
+        sys.exit(run_on_cluster(address, click.get_current_context(), **there))
+    report = track_here(inputs, out, settings, fresh)
+    print_report(report, out, as_json)
+    if report.quarantined:
+        sys.exit(PARTIAL)
+
+
+@click.command()
+@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--all", "show_all", is_flag=True, help="List every video, not the first 40.")
+@as_json
+def inspect(out: Path, show_all: bool, as_json: bool) -> None:
+    """Show what is in a folder of tables: videos, coverage, detection rate, problems.
+
+    \b
+    tracknet inspect tables/
+    tracknet inspect tables/ --json | jq .totals
+    """
+    from jobs.console import print_inventory
+    from schemas.store import Store
+
+    print_inventory(Store(out), show_all, as_json)
+
+
+@click.command()
+@click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--tracks", required=True, type=click.Path(exists=True, file_okay=False,
+              path_type=Path), help="Folder of tables that `track` made.")  # fmt: skip
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="Video to write (.mp4), or a picture of the whole path (.png).")  # fmt: skip
+@click.option("--tail", default=12, show_default=True, type=click.IntRange(min=0),
+              help="Frames that the ball's tail reaches back.")  # fmt: skip
+@click.option("--max-height", type=click.IntRange(min=2), help="Shrink to this height.")
+def render(video: Path, tracks: Path, out: Path, tail: int, max_height: int | None) -> None:
+    """Draw the ball and its tail on a video, or its whole path on one picture.
+
+    \b
+    tracknet render final.mp4 --tracks tables/ --out ball.mp4
+    tracknet render final.mp4 --tracks tables/ --out path.png
+    """
+    from jobs.console import progress
+    from jobs.show import ball_rows, trajectory_of
+    from pipeline import render as drawing
+    from schemas.store import Store
+
+    table = trajectory_of(Store(tracks), video)
+    if out.suffix.lower() == ".png":
+        drawing.snapshot(video, ball_rows(table), out, background="median", max_height=max_height)
+    else:
+        with progress("rendering") as report:
+            drawing.render(
+                video,
+                ball_rows(table),
+                out,
+                tail_frames=tail,
+                max_height=max_height,
+                on_progress=lambda done: report(done, len(table), "frames"),
+            )
+    click.echo(str(out))
+
+
+def track_here(
+    inputs: tuple[str, ...], out: Path, settings: TrackSettings, fresh: bool
+) -> TrackReport:
+    from jobs.console import progress
+    from jobs.sources import find_sources
+    from jobs.track import track as run
+
+    sources = find_sources(inputs)
+    with progress("tracking") as report:
+
+        def on_progress(step: TrackProgress) -> None:
+            unit = "videos" if step.stage == "probe" else "frames"
+            videos = f"{step.videos}/{step.videos_total} videos"
+            report(step.done, step.total, unit, step.stage, videos)
+
+        return run(sources, out, settings, fresh, on_progress)

@@ -1,0 +1,138 @@
+"""Runs on a Ray cluster: jobs list, status, logs, stop, and sending a command there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.options import as_json
+
+
+@click.group()
+def jobs() -> None:
+    """Look after runs on a Ray cluster."""
+
+
+required_address = click.option(
+    "--address", required=True, help="Job server, such as http://head:8265.", metavar="URL"
+)
+
+
+@jobs.command("list")
+@required_address
+@as_json
+def list_jobs(address: str, as_json: bool) -> None:
+    """List the cluster's tracknet jobs, newest first.
+
+    \b
+    tracknet jobs list --address http://head:8265
+    """
+    from dataclasses import asdict
+
+    from jobs.console import print_table
+
+    found = _cluster(address).jobs()
+    if as_json:
+        click.echo(json.dumps([asdict(job) for job in found], indent=1))
+    else:
+        print_table(
+            ("job", "status", "command"),
+            [(job.job_id, job.status, job.entrypoint) for job in found],
+        )
+
+
+@jobs.command()
+@click.argument("job_id")
+@required_address
+def status(job_id: str, address: str) -> None:
+    """Print a job's status and the cluster's message.
+
+    \b
+    tracknet jobs status raysubmit_x --address http://head:8265
+    """
+    state = _cluster(address).state(job_id)
+    click.echo(f"{state.status}  {state.message}".strip())
+
+
+@jobs.command()
+@click.argument("job_id")
+@required_address
+@click.option("--follow", is_flag=True, help="Go on until the job ends.")
+def logs(job_id: str, address: str, follow: bool) -> None:
+    """Print what a job has printed.
+
+    \b
+    tracknet jobs logs raysubmit_x --address http://head:8265 --follow
+    """
+    cluster = _cluster(address)
+    for piece in cluster.follow(job_id) if follow else [cluster.logs(job_id)]:
+        click.echo(piece, nl=False)
+
+
+@jobs.command()
+@click.argument("job_id")
+@required_address
+def stop(job_id: str, address: str) -> None:
+    """Stop a job; the same `track` resumes it later.
+
+    \b
+    tracknet jobs stop raysubmit_x --address http://head:8265
+    """
+    click.echo(_cluster(address).stop(job_id).status)
+
+
+def _cluster(address: str) -> Any:
+    from jobs.submit import Cluster
+
+    cluster = Cluster(address)
+    click.echo(f"cluster {cluster.address}", err=True)
+    return cluster
+
+
+def run_on_cluster(address: str, context: click.Context, **absolute: Any) -> int:
+    """Run the command that was given here on a cluster, show its log, return its exit code.
+
+    Args:
+        address: of the job server.
+        context: of the command.
+        absolute: parameters that mean something else there, replaced.
+    """
+    from jobs.submit import exit_code
+
+    cluster = _cluster(address)
+    job_id = cluster.submit(_arguments(context, absolute))
+    click.echo(f"job {job_id}", err=True)
+    try:
+        for piece in cluster.follow(job_id):
+            click.echo(piece, nl=False)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\nThe job goes on. Stop it with: tracknet jobs stop {job_id} "
+            f"--address {cluster.address}",
+            err=True,
+        )
+        return 1
+    state = cluster.state(job_id)
+    click.echo(f"job {job_id} {state.status}", err=True)
+    return exit_code(state)
+
+
+def _arguments(context: click.Context, replaced: dict[str, Any]) -> list[str]:
+    """The command line of a command, without its address; paths are absolute."""
+    arguments, options = [], []
+    for parameter in context.command.params:
+        given = {**context.params, **replaced}.get(str(parameter.name))
+        if parameter.name == "address" or given is None:
+            continue
+        values = given if isinstance(given, tuple) else (given,)
+        texts = [str(v.absolute()) if isinstance(v, Path) else str(v) for v in values]
+        if isinstance(parameter, click.Argument):
+            arguments += texts
+        elif given is True:
+            options.append(parameter.opts[0])
+        elif given is not False:
+            options += [word for text in texts for word in (parameter.opts[0], text)]
+    return [str(context.info_name), *options, "--", *arguments]

@@ -1,0 +1,69 @@
+"""Options and exit codes that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+PARTIAL = 3  # done, but not with everything; what is missing is named
+DEFAULT_WEIGHTS = "preview"
+
+Command = Callable[..., Any]
+
+
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+
+cutting_options = options(
+    click.option(
+        "--weights",
+        default=DEFAULT_WEIGHTS,
+        show_default=True,
+        help="Name of shipped weights, or a .safetensors file.",
+    ),
+    click.option(
+        "--stride",
+        type=click.IntRange(min=1),
+        help="Frames between windows: 3 sees each frame once (V5's default), 1 up to three times "
+        "and averages.",
+    ),
+    click.option(
+        "--shard-seconds",
+        type=click.FloatRange(min=0, min_open=True),
+        default=20.0,
+        show_default=True,
+        help="Least length of the pieces that a video is decoded in. Changes no result.",
+    ),
+)
+
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-int8"]),
+    default="auto",
+    show_default=True,
+    help="What computes the model; auto: OpenVINO on a CPU that has it, half precision on a GPU. "
+    "openvino-int8 wants `tracknet weights quantize` first.",
+)
+
+address_option = click.option(
+    "--address", help="Job server of a Ray cluster, such as http://head:8265.", metavar="URL"
+)
+
+labels_argument = click.argument(
+    "root", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+
+split_option = click.option(
+    "--split", help="Only clips of this split of ROOT's clips.csv: train, val or test."
+)

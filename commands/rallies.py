@@ -1,0 +1,77 @@
+"""Rallies that are made here: synth, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.archive import track_here
+from commands.options import DEFAULT_WEIGHTS, runtime_option
+
+
+@click.command()
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder to write the clips and labels to.")  # fmt: skip
+@click.option("--clips", default=10, show_default=True, type=click.IntRange(min=1))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--sport", default="mixed", show_default=True,
+              type=click.Choice(["mixed", "tennis", "badminton", "padel"]))  # fmt: skip
+def synth(out: Path, clips: int, seed: int, sport: str) -> None:
+    """Make rallies with exact labels, in the TrackNetV2 layout (video/, csv/).
+
+    \b
+    tracknet synth --out rallies/ --clips 20 --seed 7
+    """
+    from jobs.console import progress
+    from pipeline.synth import SynthConfig, write_dataset
+
+    with progress("drawing rallies") as report:
+        paths = write_dataset(
+            out, clips, seed, SynthConfig(sport=sport), lambda d, n: report(d, n, "clips")
+        )
+    click.echo("\n".join(str(path) for path in paths))
+
+
+@click.command()
+@click.option("--out", default=Path("demo"), show_default=True,
+              type=click.Path(file_okay=False, path_type=Path))  # fmt: skip
+@click.option("--weights", default=DEFAULT_WEIGHTS, show_default=True)
+@click.option("--seed", default=2026, show_default=True, type=click.IntRange(min=0))
+@runtime_option
+def demo(out: Path, weights: str, seed: int, runtime: str) -> None:
+    """Make a rally, track it on an embedded Ray, and show the result: tables, picture, video.
+
+    \b
+    tracknet demo --out demo/
+    """
+    from jobs.console import print_inventory, print_report, progress
+    from jobs.evaluate import Protocol, evaluate
+    from jobs.settings import TrackSettings
+    from jobs.show import ball_rows, trajectory_of
+    from pipeline import render as drawing
+    from pipeline.datasets import find_clips
+    from pipeline.metrics import FIGURES
+    from pipeline.synth import SynthConfig, write_dataset
+    from schemas.store import Store
+
+    with progress("drawing a rally") as report:
+        (rally,) = write_dataset(
+            out / "rallies", 1, seed, SynthConfig(sport="tennis", frames=(150, 150)),
+            lambda d, n: report(d, n, "clips"),
+        )  # fmt: skip
+    tables = out / "tables"
+    settings = TrackSettings(weights=weights, runtime=runtime)
+    result = track_here((str(rally),), tables, settings, fresh=True)
+    print_report(result, tables, as_json=False)
+    print_inventory(Store(tables), show_all=True, as_json=False)
+    scores = evaluate(Store(tables), find_clips(out / "rallies"), Protocol())
+    (score,) = scores.rows("all")
+    figures = ", ".join(f"{name} {score[name]:.3f}" for name in FIGURES if score[name] is not None)
+    click.echo(f"against the rally's labels, 4 px at 512x288: {figures}")
+    table = trajectory_of(Store(tables), rally)
+    drawing.render(rally, ball_rows(table), out / "rally.mp4")
+    drawing.snapshot(rally, ball_rows(table), out / "rally.png", background="median")
+    click.echo(f"tables    {tables}/trajectories/*.parquet")
+    click.echo(f"video     {out / 'rally.mp4'}")
+    click.echo(f"picture   {out / 'rally.png'}")

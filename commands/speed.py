@@ -1,0 +1,71 @@
+"""How fast it is: benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.options import as_json
+
+
+@click.command()
+@click.option("--weights", default="", help="Name of shipped weights, or a .safetensors file; "
+              "without, random weights of --arch, which run as fast.")  # fmt: skip
+@click.option("--arch", default="v5", show_default=True, help="See `tracknet models`.")
+@click.option("--width", default=1.0, show_default=True, help="Of --arch: its share of channels.")
+@click.option("--runtime", "runtimes", multiple=True, default=("auto",), show_default=True,
+              type=click.Choice(["auto", "torch", "torch-bf16", "torch-fp16", "openvino",
+                                 "openvino-int8"]),
+              help="Again for more: models are timed in each, the whole in the first.")  # fmt: skip
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--batch", type=click.IntRange(min=0), default=0, help="Windows at once; 0: auto.")
+@click.option("--decoder", type=click.Choice(["decord", "pyav"]), default="decord",
+              show_default=True)  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="As in `track`.")
+@click.option("--video", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Measure on this instead of a drawn 720p rally.")  # fmt: skip
+@click.option("--frames", default=300, show_default=True, type=click.IntRange(min=9),
+              help="Length of the drawn rally.")  # fmt: skip
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
+@click.option("--scaling", is_flag=True,
+              help="Also archives of many clips and long videos; takes hours.")  # fmt: skip
+@click.option("--clips", default="1,10,100", show_default=True, help="Sizes for --scaling.")
+@click.option("--minutes", default="1,10,40", show_default=True, help="Lengths for --scaling.")
+@as_json
+def benchmark(
+    scaling: bool,
+    clips: str,
+    minutes: str,
+    decoder: str,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Measure every stage, the whole, the reference loop and the limits, side by side.
+
+    Nothing else should run on the machine meanwhile.
+
+    \b
+    tracknet benchmark --runtime openvino-int8 --runtime openvino --runtime torch
+    tracknet benchmark --width 0.25 --frames 900 --json
+    tracknet benchmark --weights preview --scaling --clips 1,10 --minutes 1,10
+    """
+    from jobs.benchmark import BenchmarkSettings
+    from jobs.benchmark import benchmark as run
+    from jobs.console import print_benchmark
+
+    if scaling:
+        settings |= {"clips": _numbers(clips, int), "minutes": _numbers(minutes, float)}
+    found = run(
+        BenchmarkSettings(library=decoder, **settings),
+        lambda step: click.echo(f"measuring: {step}", err=True),
+    )
+    print_benchmark(found, as_json)
+
+
+def _numbers(text: str, kind: type) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(part) for part in text.split(",") if part)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no list of numbers") from error

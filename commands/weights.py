@@ -1,0 +1,150 @@
+"""Models and weights: models, weights convert, show, quantize, check."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from commands.options import (
+    as_json,
+    options,
+)
+
+
+@click.command()
+@as_json
+def models(as_json: bool) -> None:
+    """List every model: parameters, multiply-accumulates, input, output, source.
+
+    \b
+    tracknet models
+    tracknet models --json
+    """
+    from jobs.console import print_models
+    from pipeline.complexity import model_cards
+
+    print_models(model_cards(), as_json)
+
+
+@click.group()
+def weights() -> None:
+    """Convert, quantize, check and describe weights files."""
+
+
+@weights.command()
+@click.argument("src", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--arch", required=True, help="v2, v4, v5, v2_rstr, v3 or inpaintnet.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="The .safetensors file to write.")  # fmt: skip
+def convert(src: Path, arch: str, out: Path) -> None:
+    """Turn a released checkpoint (.pt, .pth) into a weights file, without executing its code.
+
+    \b
+    tracknet weights convert TrackNetV5.pth --arch v5 --out v5.safetensors
+    """
+    from pipeline.convert import convert as convert_weights
+
+    info = convert_weights(src, arch, out)
+    click.echo(f"{out}: {info.arch}, {info.parameters / 1e6:.2f} M parameters, {info.hash[:16]}")
+
+
+@weights.command()
+@click.argument("file", metavar="NAME_OR_FILE")
+def show(file: str) -> None:
+    """Show what a weights file says of itself: config, hash, training record, metrics.
+
+    \b
+    tracknet weights show preview
+    """
+    from dataclasses import asdict
+
+    from pipeline.checkpoint import describe
+
+    click.echo(json.dumps(asdict(describe(file)), indent=1))
+
+
+clips_option = options(
+    click.option("--data", "root", required=True,
+                 type=click.Path(exists=True, file_okay=False, path_type=Path),
+                 help="Folder of labelled clips, as in `clips`."),
+    click.option("--cache", type=click.Path(file_okay=False, path_type=Path),
+                 help="Folder of decoded clips.  [default: in the user's cache]"),
+)  # fmt: skip
+
+
+@weights.command()
+@click.argument("file", metavar="NAME_OR_FILE")
+@clips_option
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
+              help="The .int8.xml file to write.  [default: in the user's cache; `track` "
+              "looks there and beside the weights]")  # fmt: skip
+@click.option("--windows", default=300, show_default=True, type=click.IntRange(min=1),
+              help="Windows to calibrate with.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+def quantize(
+    file: str, root: Path, cache: Path | None, out: Path | None, windows: int, seed: int
+) -> None:
+    """Make the INT8 network for `--runtime openvino-int8`, calibrated on the training clips.
+
+    Check it with `tracknet weights check` before it is used.
+
+    \b
+    tracknet weights quantize v5.safetensors --data labelled/
+    """
+    from jobs.console import progress
+    from jobs.quality import ClipSource, make_quantized
+    from jobs.train import clip_cache
+
+    with progress("decoding") as report:
+        source = ClipSource(
+            root, "train", cache or clip_cache(), lambda done, n: report(done, n, "clips")
+        )
+        path = make_quantized(file, source, windows, seed, out)
+    click.echo(str(path))
+
+
+@weights.command()
+@click.argument("file", metavar="NAME_OR_FILE")
+@clips_option
+@click.option("--runtime", "runtimes", multiple=True,
+              type=click.Choice(["torch-bf16", "torch-fp16", "openvino", "openvino-int8"]),
+              help="What to check; again for more.  [default: OpenVINO's]")  # fmt: skip
+@click.option("--split", default="test", show_default=True, help="Clips of this split, if any is.")
+@click.option("--frames", default=0, type=click.IntRange(min=0),
+              help="About so many, from the middles of the clips; 0: all.")  # fmt: skip
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@as_json
+def check(
+    file: str,
+    root: Path,
+    cache: Path | None,
+    runtimes: tuple[str, ...],
+    split: str,
+    frames: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Is a fast runtime as good as PyTorch in float32?  On labelled clips; exit code 1 if not.
+
+    F1 may differ by 0.2 points, and 99.5 % of the frames must have the same outcome.
+
+    \b
+    tracknet weights check v5.safetensors --data labelled/ --runtime openvino-int8
+    tracknet weights check preview --data labelled/ --frames 500
+    """
+    from jobs.console import print_verdicts, progress
+    from jobs.quality import ClipSource
+    from jobs.quality import check as run
+    from jobs.train import clip_cache
+
+    with progress("checking") as report:
+        source = ClipSource(
+            root, split, cache or clip_cache(), lambda done, n: report(done, n, "clips")
+        )
+        verdicts = run(file, source, runtimes, frames, device)
+    print_verdicts(verdicts, as_json)
+    if not all(verdict.passed for verdict in verdicts.values()):
+        sys.exit(1)
