@@ -11,12 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import av
 import psutil
 import pytest
 import torch
 
 from pipeline.checkpoint import save_model
+from pipeline.loop import loop_video
 from pipeline.models import build
 from pipeline.synth import SynthConfig, write_dataset
 from tests.runs import start
@@ -24,23 +24,6 @@ from tests.runs import start
 FPS = 12.5
 MINUTES = (5, 40)
 NARROW = {"width": 0.0625, "input_height": 144, "input_width": 256}
-
-
-def loop(clip: Path, path: Path, minutes: float) -> Path:
-    """Repeat a clip's packets, untouched, until the video is so long."""
-    with av.open(str(clip)) as source, av.open(str(path), "w") as output:
-        stream = output.add_stream_from_template(source.streams.video[0])
-        time_base = source.streams.video[0].time_base
-        packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in source.demux(video=0) if p.size]
-        step = round(len(packets) / FPS / time_base)
-        for i in range(round(minutes * 60 * FPS / len(packets))):
-            for data, pts, dts, is_keyframe in packets:
-                packet = av.Packet(data)
-                packet.stream, packet.time_base = stream, time_base
-                packet.pts, packet.dts = pts + i * step, dts + i * step
-                packet.is_keyframe = is_keyframe
-                output.mux(packet)
-    return path
 
 
 def peak_memory(*arguments: object) -> tuple[int, float]:
@@ -76,7 +59,7 @@ def measure(folder: Path) -> dict[int, tuple[int, float]]:
     (clip,) = write_dataset(folder / "clip", 1, 0, config)
     found = {}
     for minutes in MINUTES:
-        video = loop(clip, folder / f"{minutes}min.mp4", minutes)
+        video = loop_video(clip, folder / f"{minutes}min.mp4", round(minutes * 60 * FPS))
         arguments = ("track", video, "--out", folder / f"out{minutes}", "--weights", weights)
         found[minutes] = peak_memory(*arguments)
     return found
