@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.decoder import DecoderLimits
 from pipeline.engine import DetectorSettings
 from pipeline.errors import InputError
-from pipeline.runtime import RuntimeChoice
+
+if TYPE_CHECKING:
+    from pipeline.runtime import RuntimeChoice
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.peaks import Peak, PeakMode, find_peak
-from pipeline.runtime import Runtime
 from pipeline.windows import Window, WindowSpec, check_stride, windows_for
+
+if TYPE_CHECKING:
+    from pipeline.runtime import Runtime
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pipeline.checkpoint import load_model
 from pipeline.datasets import LabelledClip
 from pipeline.engine import Detector, DetectorSettings, FrameChunk
+from pipeline.errors import InputError
 from pipeline.metrics import Counts, score_clip
 from pipeline.peaks import to_source
 from pipeline.quantize import find_quantized
@@ -97,6 +98,9 @@ def compare(
 
     Returns:
         One verdict per candidate.
+
+    Raises:
+        InputError: no frame is labelled.
     """
     totals = [Verdict(Counts(), Counts(), 0) for _ in candidates]
     for clip in clips:
@@ -105,6 +109,8 @@ def compare(
             found = judge(candidate, clip)
             agreeing = int((found == expected).sum())
             totals[i] += Verdict(Counts.of(expected), Counts.of(found), agreeing)
+    if any(not total.reference.total for total in totals):
+        raise InputError("no frame of these clips is labelled, so there is nothing to judge by")
     return totals
 
 

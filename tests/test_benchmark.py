@@ -76,13 +76,14 @@ def test_waiting_is_what_the_model_did_not_work():
     )
 
 
-def test_everything_is_measured(tmp_path, capsys):
+@pytest.mark.parametrize("clips", [(), pytest.param((2,), marks=pytest.mark.slow)])
+def test_everything_is_measured(tmp_path, capsys, clips):
     weights = tmp_path / "tiny.safetensors"
     save_model(
         build("v5", {"width": 0.0625, "input_height": 144, "input_width": 256}).eval(), weights
     )
     settings = BenchmarkSettings(
-        weights=str(weights), runtimes=("torch",), frames=15, repeats=1, clips=(2,)
+        weights=str(weights), runtimes=("torch",), frames=15, repeats=1, clips=clips
     )
     steps = []
     report = benchmark(settings, steps.append)
@@ -93,7 +94,7 @@ def test_everything_is_measured(tmp_path, capsys):
     (together,) = report.together
     assert together.frames == 15
     assert 0 < together.start_s <= together.wall_s
-    assert [scale.frames for scale in report.scaling.values()] == [30]
+    assert [scale.frames for scale in report.scaling.values()] == [30 for _ in clips]
     assert report.ratios["model, reference / reference"] == 1
     assert report.ratios["file to table / reference loop"] > 0
     assert report.matrix_rate > 1e9
