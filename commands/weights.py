@@ -89,7 +89,8 @@ def quantize(
 ) -> None:
     """Make the INT8 network for `--runtime openvino-int8`, calibrated on the training clips.
 
-    Check it with `tracknet weights check` before it is used.
+    As much is quantized as passes the gate of `tracknet weights check` on the validation clips;
+    exit code 1 if even the least does not.
 
     \b
     tracknet weights quantize v5.safetensors --data labelled/
@@ -99,11 +100,20 @@ def quantize(
     from jobs.train import clip_cache
 
     with progress("decoding") as report:
-        source = ClipSource(
-            root, "train", cache or clip_cache(), lambda done, n: report(done, n, "clips")
+        train, val = (
+            ClipSource(root, split, cache or clip_cache(), lambda d, n: report(d, n, "clips"))
+            for split in ("train", "val")
         )
-        path = make_quantized(file, source, windows, seed, out)
-    click.echo(str(path))
+        made = make_quantized(file, train, val, windows, seed, out)
+    verdict = made.verdict
+    click.echo(
+        f"in float: {made.kept}; F1 {100 * verdict.f1_difference:+.2f} points, same outcome "
+        f"{verdict.same:.2%}, {'passed' if verdict.passed else 'FAILED'}",
+        err=True,
+    )
+    click.echo(str(made.path))
+    if not verdict.passed:
+        sys.exit(1)
 
 
 @weights.command()

@@ -33,7 +33,7 @@ from jobs.commit import Committer
 from jobs.plan import make_plan
 from jobs.settings import TrackSettings
 from jobs.stages import FRAME_ROW
-from jobs.track import TrackProgress, track, versions
+from jobs.track import track, versions
 from pipeline import measure
 from pipeline.checkpoint import describe, find_weights, load_model, save_model
 from pipeline.complexity import model_card
@@ -98,16 +98,17 @@ class Together:
     Attributes:
         frames: rows written.
         wall_s: from the call to the last manifest.
-        start_s: until the first rows came; Ray, its workers, the model.
-        steady_rate: frames per second over the second half of the rows, when every stage works.
-        waited_s: after the first rows, in which the model had nothing to do.
+        start_s: until the model took its first frames: Ray, its workers, the model.
+        rate: frames per second behind the start.  Decoders work ahead while the model loads, by
+            some hundred frames at most; where decoding is the slowest, take a longer video.
+        waited_s: behind the start, in which the model had nothing to do.
         seconds: decode, model and commit, each summed over its workers.
     """
 
     frames: int
     wall_s: float
     start_s: float
-    steady_rate: float
+    rate: float
     waited_s: float
     seconds: dict[str, float]
 
@@ -230,12 +231,14 @@ class _Benchmark:
 
     def _model(self) -> dict[str, Any]:
         card = model_card(self.info.arch, self.info.config)
+        int8 = any(choice.name == OPENVINO_RUNTIMES[1] for choice in self.choices)
         return {
             "arch": self.info.arch,
             "config": self.info.config,
             "weights": self.settings.weights or "random",
             "parameters": card.parameters,
             "macs_per_frame": card.macs_per_frame,
+            "quantized": find_quantized(self.weights).calibration if int8 else None,
         }
 
     # ---- stages alone ----------------------------------------------------------------------
@@ -313,20 +316,14 @@ class _Benchmark:
             workers=self.settings.workers,
             decoder=self.limits,
         )
-        clock = time.perf_counter()
-        seen: list[tuple[float, int]] = []
-
-        def on_progress(progress: TrackProgress) -> None:
-            if progress.stage == "track" and progress.done:
-                seen.append((time.perf_counter() - clock, progress.done))
-
         out = Path(tempfile.mkdtemp(dir=self.folder))
-        report = track(sources, out, settings, on_progress=on_progress)
+        started = time.perf_counter()
+        report = track(sources, out, settings)
         if report.quarantined:
             raise InputError(f"{report.quarantined[0]['source']} cannot be read whole")
-        wall = time.perf_counter() - clock
+        wall = time.perf_counter() - started
         shutil.rmtree(out)
-        return _together(report.frames, wall, seen, report.seconds)
+        return _together(report.frames, wall, report.seconds)
 
     def _scaling(self, clip: Path) -> dict[str, Together]:
         found = {}
@@ -352,7 +349,14 @@ class _Benchmark:
 def _rows(video_id: str, shard: range) -> list[pa.Table]:
     """What the model sends for a shard: rows of 24 frames at a time, then the end row."""
     base = {"video_id": video_id, "shard_first": shard.start}
-    ball = {"status": DETECTED, "x_px": 1.0, "y_px": 1.0, "score": 1.0, "model_s": 0.0}
+    ball = {
+        "status": DETECTED,
+        "x_px": 1.0,
+        "y_px": 1.0,
+        "score": 1.0,
+        "model_s": 0.0,
+        "began": 0.0,
+    }
     frames = [{**base, **ball, "frame": frame} for frame in shard]
     tables = [
         pa.Table.from_pylist(frames[i : i + 24], FRAME_ROW) for i in range(0, len(frames), 24)
@@ -363,26 +367,20 @@ def _rows(video_id: str, shard: range) -> list[pa.Table]:
     return [*tables, pa.Table.from_pylist([end], FRAME_ROW)]
 
 
-def _together(
-    frames: int, wall: float, seen: list[tuple[float, int]], seconds: dict[str, float]
-) -> Together:
+def _together(frames: int, wall_s: float, seconds: dict[str, float]) -> Together:
     """Condense a run.
 
-    >>> _together(100, 20.0, [(8.0, 10), (13.0, 50), (18.0, 100)], {"model": 11.0}).steady_rate
-    10.0
+    >>> run = _together(100, 20.0, {"ready": 10.0, "model": 8.0})
+    >>> run.rate, run.waited_s
+    (10.0, 2.0)
     """
-    start_s, first = seen[0]
-    half_s, half = next((when, done) for when, done in seen if done >= frames / 2)
-    last_s, _ = seen[-1]
-    # In a run of one message there is no second half; then all of it counts.
-    steady = (frames - half) / (last_s - half_s) if half < frames else frames / wall
-    model_after_first = seconds["model"] * (1 - first / frames)
+    at_work = wall_s - seconds["ready"]
     return Together(
         frames=frames,
-        wall_s=wall,
-        start_s=start_s,
-        steady_rate=steady,
-        waited_s=max(0.0, last_s - start_s - model_after_first),
+        wall_s=wall_s,
+        start_s=seconds["ready"],
+        rate=frames / at_work,
+        waited_s=max(0.0, at_work - seconds["model"]),
         seconds=seconds,
     )
 
@@ -390,7 +388,7 @@ def _together(
 def _ratios(report: BenchmarkReport, runtime: str) -> dict[str, float]:
     stages, macs = report.stages, report.model["macs_per_frame"]
     alone = next(timing for name, timing in stages.items() if name.endswith("(limit)"))
-    together = median(run.steady_rate for run in report.together)
+    together = median(run.rate for run in report.together)
     found = {
         "file to table / reference loop": together / stages["reference loop"].rate,
         "decode / decoder alone": stages["decode"].rate / alone.rate,

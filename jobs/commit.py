@@ -8,6 +8,7 @@ staged before a crash is taken as it is.  It keeps in memory only the rows of sh
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,13 +38,17 @@ class _OpenShard:
 
 @dataclass
 class CommitTotals:
-    """What a run has committed so far; the progress display reads it."""
+    """What a run has committed so far; the progress display reads it.
+
+    `model_began` is when the model took its first frames, in seconds since the epoch.
+    """
 
     frames: int = 0
     detected: int = 0
     videos: int = 0
     decode_s: float = 0.0
     model_s: float = 0.0
+    model_began: float = math.inf
     commit_s: float = 0.0
 
 
@@ -94,6 +99,7 @@ class Committer:
                 self.totals.frames += 1
                 self.totals.detected += row["status"] == DETECTED
                 self.totals.model_s += row["model_s"]
+                self.totals.model_began = min(self.totals.model_began, row["began"])
         touched = zip(table["video_id"].to_pylist(), table["shard_first"].to_pylist(), strict=True)
         for name in dict.fromkeys(touched):
             if name in self._open and self._open[name].is_whole():

@@ -258,26 +258,25 @@ def print_benchmark(report: BenchmarkReport, as_json: bool) -> None:
 
 
 def _print_together(title: str, runs: dict[str, Together]) -> None:
-    """Shares are of the whole time; the stages run beside each other, so they may exceed it."""
+    """Rates and shares are of the time behind the start; stages run beside each other."""
 
     def share(run: Together, seconds: float) -> str:
-        return f"{seconds / run.wall_s:.1%}"
+        return f"{seconds / (run.wall_s - run.start_s):.1%}"
 
     print_table(
-        (title, "frames/s", "steady", "s", "start s", "decode", "model", "commit", "waited"),
+        (title, "s", "start s", "frames/s", "decode", "model", "commit", "waited"),
         [
             (
                 name,
-                _rate(run.frames / run.wall_s),
-                _rate(run.steady_rate),
                 f"{run.wall_s:.1f}",
                 f"{run.start_s:.1f}",
+                _rate(run.rate),
                 *(share(run, run.seconds[stage]) for stage in ("decode", "model", "commit")),
                 share(run, run.waited_s),
             )
             for name, run in runs.items()
         ],
-        right=tuple(range(1, 9)),
+        right=tuple(range(1, 8)),
     )
 
 

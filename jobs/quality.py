@@ -16,12 +16,26 @@ import numpy as np
 from pipeline.checkpoint import find_weights, load_model, weights_hash
 from pipeline.datasets import Clip, LabelledClip, find_clips, load_clip
 from pipeline.errors import InputError, WeightsError
-from pipeline.parity import Verdict, check_weights, middle
-from pipeline.quantize import cache_path, find_quantized, quantize_weights, save_quantized
-from pipeline.runtime import OPENVINO_RUNTIMES, openvino_available, window_spec
+from pipeline.parity import Verdict, check_weights, compare, middle
+from pipeline.quantize import (
+    KEPT_IN_FLOAT,
+    cache_path,
+    find_quantized,
+    quantize_weights,
+    save_quantized,
+)
+from pipeline.runtime import (
+    OPENVINO_RUNTIMES,
+    OpenVinoRuntime,
+    TorchRuntime,
+    openvino_available,
+    window_spec,
+)
 from pipeline.windows import WindowSpec
 
 CALIBRATION_CLIPS = 24  # spread over the folder: decoding all of it would take longer than NNCF
+
+JUDGED_FRAMES = 600  # that choose what is kept in float
 
 OnClip = Callable[[int, int], None]
 
@@ -57,21 +71,57 @@ class ClipSource:
         self.on_clip(len(clips), len(clips))
 
 
+@dataclass(frozen=True)
+class QuantizedResult:
+    """What `make_quantized` wrote.
+
+    Attributes:
+        path: of the network.
+        kept: what stayed in float, a key of `pipeline.quantize.KEPT_IN_FLOAT`.
+        verdict: on the frames that chose it.
+    """
+
+    path: Path
+    kept: str
+    verdict: Verdict
+
+
 def make_quantized(
-    weights: str, source: ClipSource, n_windows: int, seed: int, out: Path | None
-) -> Path:
+    weights: str,
+    source: ClipSource,
+    judges: ClipSource,
+    n_windows: int,
+    seed: int,
+    out: Path | None = None,
+) -> QuantizedResult:
     """Quantize weights and write the network where `track` finds it, or to `out`.
+
+    As little as possible is kept in float: the first level of `KEPT_IN_FLOAT` whose network passes
+    the gate on other clips, or the last.
+
+    Args:
+        source: clips to calibrate on.
+        judges: clips that choose what is kept; not those that scores are told of.
 
     Raises:
         InputError: NNCF is not installed, no clip is found, or the model makes no heatmaps.
         WeightsError: no such weights.
     """
     path = find_weights(weights)
-    spec = window_spec(load_model(path))
+    model = load_model(path)
+    spec = window_spec(model)
     clips = list(source.load(source.find(CALIBRATION_CLIPS), spec))
+    chosen = judges.find(CALIBRATION_CLIPS)
+    length = ceil(JUDGED_FRAMES / len(chosen))
+    judged = [middle(clip, length) for clip in judges.load(chosen, spec)]
+    for kept in KEPT_IN_FLOAT:
+        network = quantize_weights(path, clips, n_windows, seed, kept)
+        (verdict,) = compare(TorchRuntime(model), [OpenVinoRuntime(network, spec)], judged)
+        if verdict.passed:
+            break
     target = out or cache_path(weights_hash(path))
-    save_quantized(quantize_weights(path, clips, n_windows, seed), target)
-    return target
+    save_quantized(network, target)
+    return QuantizedResult(target, kept, verdict)
 
 
 def check(

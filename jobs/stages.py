@@ -64,6 +64,7 @@ FRAME_ROW = pa.schema(
         ("score", pa.float32()),
         ("report", pa.string()),
         ("model_s", pa.float64()),
+        ("began", pa.float64()),
     ]
 )
 
@@ -232,7 +233,7 @@ class DetectStage:
                 yield pa.Table.from_pylist([end], FRAME_ROW)
 
     def _detect(self, row: dict[str, Any]) -> pa.Table:
-        started = time.perf_counter()
+        began, started = time.time(), time.perf_counter()
         spec = self.detector.spec
         pictures = np.frombuffer(row["pictures"], np.uint8)
         pictures = pictures.reshape(-1, spec.height, spec.width, 3)
@@ -256,6 +257,7 @@ class DetectStage:
                 "shard_first": row["shard_first"],
                 "frame": detection.frame,
                 "model_s": seconds_per_frame,
+                "began": began,
                 **_ball(detection, (spec.width, spec.height), source_size),
             }
             for detection in detections

@@ -77,7 +77,8 @@ class TrackReport:
         skipped: complete before.
         frames, detected: rows made by this run, and those with a ball.
         quarantined: what is wrong, by source, also from runs before; see `schemas.tables`.
-        seconds: wall, decode, model, commit, start.
+        seconds: wall, decode, model, commit; start, until Ray ran; ready, until the model took its
+            first frames.
     """
 
     run_id: str
@@ -185,11 +186,16 @@ class _Run:
             seconds={
                 "wall": time.perf_counter() - clock,
                 "start": start_s,
+                "ready": self._ready_s(totals),
                 "decode": totals.decode_s,
                 "model": totals.model_s,
                 "commit": totals.commit_s,
             },
         )
+
+    def _ready_s(self, totals: CommitTotals) -> float:
+        began = totals.model_began - self.started.timestamp()
+        return began if totals.frames else 0.0
 
     def _device(self) -> str:
         if self.settings.device != "auto":

@@ -3,13 +3,14 @@
 Post-training quantization (NNCF) runs the float network on some hundred windows, notes the range of
 every activation, and puts 8-bit numbers where convolutions take them.  Two thirds of the U-Net's
 time are saved on CPUs with instructions for it.  What stays in float, because a small error there
-moves the answer, is listed in `KEPT_IN_FLOAT`.
+moves the answer, is listed in `KEPT_IN_FLOAT`.  Weights use 7 of their 8 bits: on CPUs without VNNI
+sums of products overflow otherwise, and rows would depend on the CPU.
 
 A quantized network is an OpenVINO IR: two files, `NAME.int8.xml` and `NAME.int8.bin`.  The hash of
 the weights it was made from and how it was calibrated stand inside, so it cannot be paired with
 other weights.  It is found beside its weights file or, by their hash, in the user's cache.
 
-    network = quantize_weights(Path("v5.safetensors"), clips, 300, seed=0)
+    network = quantize_weights(Path("v5.safetensors"), clips, 300, seed=0, kept="logits")
     save_quantized(network, cache_path(weights_hash("v5.safetensors")))
 
 `pipeline.parity` tells what was lost; this module does not know.
@@ -41,10 +42,16 @@ if TYPE_CHECKING:
     import openvino
 
 SUFFIX = ".int8.xml"
-# Names in the network, after those of the modules: what sees differences of grey values, where
-# 1/255 counts; what turns features into logits and gates them; and attention.  Together a few per
-# cent of the MACs.
-KEPT_IN_FLOAT = (r"\.mdd[./]", r"\.motion[./]", r"\.draft/", r"\.head[./]", r"\.refine[./]", "/")
+# What stays in float, by names in the network, which are those of the modules.
+# Always: what sees differences of grey values, where 1/255 counts; what turns features into logits
+# and gates them; and attention.  Together a few per cent of the MACs.
+_LOGITS = (r"\.mdd[./]", r"\.motion[./]", r"\.draft/", r"\.head[./]", r"\.refine[./]", "/")
+# More, where a model needs it; narrow ones do.  Each level costs speed.
+KEPT_IN_FLOAT: dict[str, tuple[str, ...]] = {
+    "logits": _LOGITS,
+    "ends": (*_LOGITS, r"\.unet\.encoder1\.0\.conv/", r"\.unet\.decoder3\.1\.conv/"),
+    "full resolution": (*_LOGITS, r"\.unet\.encoder1\.", r"\.unet\.decoder3\."),
+}
 _SECTION = "tracknet"  # of the network's run-time information
 
 
@@ -76,7 +83,7 @@ class Quantized:
 
 
 def quantize_weights(
-    weights: Path, clips: Sequence[LabelledClip], n_windows: int, seed: int
+    weights: Path, clips: Sequence[LabelledClip], n_windows: int, seed: int, kept: str
 ) -> openvino.Model:
     """Quantize the model of a weights file, calibrated on windows drawn from clips.
 
@@ -85,6 +92,7 @@ def quantize_weights(
         clips: decoded at the model's size; none that scores are told of.
         n_windows: how many windows; fewer where the clips have fewer.
         seed: of the draw, in which small sports are not drowned by large ones.
+        kept: a key of `KEPT_IN_FLOAT`.
 
     Raises:
         InputError: NNCF is not installed, or the model makes no heatmaps.
@@ -97,7 +105,7 @@ def quantize_weights(
     )
     windows = (dataset[i].pictures for i in np.sort(drawn).tolist())
     record = {"clips": [str(clip.clip) for clip in clips], "seed": seed}
-    return quantize(model, windows, weights_hash(weights), record)
+    return quantize(model, windows, weights_hash(weights), record, kept)
 
 
 def quantize(
@@ -105,6 +113,7 @@ def quantize(
     windows: Iterable[np.ndarray],
     made_from: str,
     calibration: Mapping[str, Any],
+    kept: str = "logits",
 ) -> openvino.Model:
     """Quantize a heatmap model for windows like these.
 
@@ -112,7 +121,8 @@ def quantize(
         model: in eval mode.
         windows: uint8 `[P, H, W, 3]`, each one window.
         made_from: hash of the weights file that the model comes from.
-        calibration: a JSON-able record of where the windows come from; their number is added.
+        calibration: a JSON-able record of where the windows come from; the rest is added.
+        kept: a key of `KEPT_IN_FLOAT`.
 
     Returns:
         A network with a batch of 1, which takes and gives what `to_openvino`'s does.
@@ -124,7 +134,8 @@ def quantize(
     batches = [np.ascontiguousarray(window)[None] for window in windows]
     if not batches:
         raise InputError("quantization needs at least one window to calibrate with")
-    kept = [rf"__module\.model{part}.*" for part in KEPT_IN_FLOAT]
+    patterns = [rf"__module\.model{part}.*" for part in KEPT_IN_FLOAT[kept]]
+    overflow = nncf.quantization.advanced_parameters.OverflowFix.ENABLE
     # NNCF shows its progress on standard output, where results belong.
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
@@ -132,10 +143,11 @@ def quantize(
             to_openvino(model),
             nncf.Dataset(batches),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(patterns=kept, validate=False),
+            ignored_scope=nncf.IgnoredScope(patterns=patterns, validate=False),
             subset_size=len(batches),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow),
         )
-    record = {**calibration, "windows": len(batches)}
+    record = {**calibration, "windows": len(batches), "kept": kept}
     network.set_rt_info(made_from, [_SECTION, "weights_hash"])
     network.set_rt_info(json.dumps(record, sort_keys=True), [_SECTION, "calibration"])
     return network

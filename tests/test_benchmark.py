@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.benchmark import BenchmarkSettings, Together, _together, benchmark
+from jobs.benchmark import BenchmarkSettings, benchmark
 from jobs.console import print_benchmark
 from pipeline.checkpoint import load_model, save_model
 from pipeline.engine import Detector, DetectorSettings, FrameChunk
@@ -67,13 +67,6 @@ def test_looped_videos_are_long_sound_and_different(rally, tmp_path):
     assert len(pts) == 40
     # The last repeat is cut in decoding order, so only the frames before it are without a gap.
     assert len(set(np.diff(pts[: 40 // FRAMES * FRAMES]))) == 1
-
-
-def test_waiting_is_what_the_model_did_not_work():
-    seen = [(5.0, 24), (7.0, 48), (9.0, 72), (11.0, 96)]
-    assert _together(96, 12.0, seen, {"model": 6.0}) == Together(
-        frames=96, wall_s=12.0, start_s=5.0, steady_rate=12.0, waited_s=1.5, seconds={"model": 6.0}
-    )
 
 
 @pytest.mark.parametrize("clips", [(), pytest.param((2,), marks=pytest.mark.slow)])

@@ -11,7 +11,14 @@ from pipeline.errors import InputError, WeightsError
 from pipeline.metrics import Counts
 from pipeline.models import build
 from pipeline.parity import Verdict
-from pipeline.quantize import cache_path, find_quantized, quantize, read_quantized, save_quantized
+from pipeline.quantize import (
+    KEPT_IN_FLOAT,
+    cache_path,
+    find_quantized,
+    quantize,
+    read_quantized,
+    save_quantized,
+)
 from pipeline.runtime import RuntimeChoice, TorchRuntime, open_runtime
 from pipeline.synth import SynthConfig, write_dataset
 from tests.runs import rows, run
@@ -39,8 +46,9 @@ def cached(rally, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         done = run("weights", "quantize", weights, "--data", rally, "--windows", 8)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip().endswith(str(cache_path(weights_hash(weights))))
+        # Random weights see nothing, so the gate may be passed or not; the network is made.
+        assert ("passed" in done.stderr) == (done.returncode == 0), done.stderr
+        assert done.stdout.strip() == str(cache_path(weights_hash(weights)))
         yield weights
 
 
@@ -48,6 +56,7 @@ def test_command_makes_what_track_finds(cached, rally, tmp_path):
     found = find_quantized(cached)
     assert found.weights_hash == weights_hash(cached)
     assert found.calibration["windows"] == 8
+    assert found.calibration["kept"] in KEPT_IN_FLOAT
     assert found.calibration["clips"][0].endswith("match1/rally001")
     options = ["--weights", cached, "--runtime", "openvino-int8", "--shard-seconds", 1]
     done = run("track", rally, "--out", tmp_path, *options, "--workers", 1)
@@ -67,18 +76,27 @@ def test_command_that_checks(cached, rally):
     assert done.returncode == (0 if verdicts["openvino-int8"]["passed"] else 1)
 
 
-def test_sensitive_layers_stay_in_float(cached):
-    import openvino
-
-    network = openvino.Core().read_model(cache_path(weights_hash(cached)))
-    eight_bit = {
+def eight_bit(network):
+    """Convolutions whose weights are eight-bit numbers times a scale."""
+    return [
         op.get_friendly_name()
         for op in network.get_ops()
         if op.get_type_name() == "Convolution"
-        and "FakeQuantize" in op.input_value(0).get_node().get_type_name()
-    }
-    assert sum(".unet." in name for name in eight_bit) >= 10
-    assert not any(".draft" in name for name in eight_bit)
+        and op.input_value(1).get_node().get_type_name() == "Multiply"
+    ]
+
+
+@pytest.mark.parametrize(("kept", "expected", "never"), [
+    ("logits", 17, (".draft",)),
+    pytest.param("full resolution", 13, (".draft", ".encoder1", ".decoder3"),
+                 marks=pytest.mark.slow),
+])  # fmt: skip
+def test_what_stays_in_float(kept, expected, never):
+    model = build("v2_mdd", {"width": 0.0625, "input_height": 48, "input_width": 64}).eval()
+    windows = np.random.default_rng(0).integers(0, 255, (2, 3, 48, 64, 3), dtype=np.uint8)
+    found = eight_bit(quantize(model, windows, "", {}, kept))
+    assert len(found) == expected
+    assert not [name for name in found if any(part in name for part in never)]
 
 
 def test_other_weights_are_refused(cached, tmp_path):
