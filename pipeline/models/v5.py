@@ -50,15 +50,21 @@ class V5Config(V2Config):
         attention: "factorized" is what the paper describes: layers attend within a frame and
             across the frames in turn.  "joint" is what the released code does: every layer
             attends over all tokens of all frames.  Both have the same parameters.
+        context_dropout: share of the draft's logits that Stochastic Context Masking hides in
+            training (the paper's rho).  What is hidden must come out of the residual alone, which
+            therefore learns to say "no ball" first; short runs do better without.
     """
 
     attention: Attention = "factorized"
+    context_dropout: float = CONTEXT_DROPOUT
 
     stride: ClassVar[int] = PATCH
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("attention", self.attention, Attention)
+        if not 0 <= self.context_dropout < 1:
+            raise ValueError(f"context_dropout {self.context_dropout}: must lie in [0, 1)")
 
 
 class Polarity(NamedTuple):
@@ -237,7 +243,7 @@ class RSTR(nn.Module):
 
     def __init__(self, config: V5Config) -> None:
         super().__init__()
-        self.mask = nn.Dropout(CONTEXT_DROPOUT)
+        self.mask = nn.Dropout(config.context_dropout)
         self.head = TSATTHead(config)
 
     def forward(self, draft: Tensor) -> Tensor:
