@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from tests.runs import run
+from tests.runs import ROOT, run
 
 
 def commands(group, path=()):
@@ -30,7 +30,7 @@ def test_every_command_has_help_with_an_example(path):
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
 def test_every_command_stands_in_the_readme(path):
-    readme = (cli.Path(cli.__file__).parent / "README.md").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
     assert f"tracknet {' '.join(path)}" in readme
 
 
