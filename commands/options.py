@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 PARTIAL = 3  # done, but not with everything; what is missing is named
-DEFAULT_WEIGHTS = "preview"
+DEFAULT_WEIGHTS = "v5-nano"
 
 Command = Callable[..., Any]
 

@@ -49,7 +49,7 @@ def benchmark(
     \b
     tracknet benchmark --runtime openvino-int8 --runtime openvino --runtime torch
     tracknet benchmark --width 0.25 --frames 900 --json
-    tracknet benchmark --weights preview --scaling --clips 1,10 --minutes 1,10
+    tracknet benchmark --weights v5-nano --scaling --clips 1,10 --minutes 1,10
     """
     from jobs.benchmark import BenchmarkSettings
     from jobs.benchmark import benchmark as run

@@ -57,7 +57,7 @@ def show(file: str) -> None:
     """Show what a weights file says of itself: config, hash, training record, metrics.
 
     \b
-    tracknet weights show preview
+    tracknet weights show v5-nano
     """
     from dataclasses import asdict
 
@@ -143,7 +143,7 @@ def check(
 
     \b
     tracknet weights check v5.safetensors --data labelled/ --runtime openvino-int8
-    tracknet weights check preview --data labelled/ --frames 500
+    tracknet weights check v5-nano --data labelled/ --frames 500
     """
     from jobs.console import print_verdicts, progress
     from jobs.quality import ClipSource

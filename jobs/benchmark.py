@@ -1,6 +1,6 @@
 """`tracknet benchmark`: every stage alone, all together, the reference loop, and the limits.
 
-    report = benchmark(BenchmarkSettings(weights="preview"), lambda step: None)
+    report = benchmark(BenchmarkSettings(weights="v5-nano"), lambda step: None)
     report.ratios["file to table / reference loop"]
 
 Everything in one run on one machine, on the same video, each thing warmed up and repeated; what is

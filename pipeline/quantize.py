@@ -1,8 +1,8 @@
 """INT8: a network for CPUs, quantized after training on real windows.
 
 Post-training quantization (NNCF) runs the float network on some hundred windows, notes the range of
-every activation, and puts 8-bit numbers where convolutions take them.  Two thirds of the U-Net's
-time are saved on CPUs with instructions for it.  What stays in float, because a small error there
+every activation, and puts 8-bit numbers where convolutions take them.  Much of the U-Net's
+time is saved on CPUs with instructions for it.  What stays in float, because a small error there
 moves the answer, is listed in `KEPT_IN_FLOAT`.  Weights use 7 of their 8 bits: on CPUs without VNNI
 sums of products overflow otherwise, and rows would depend on the CPU.
 

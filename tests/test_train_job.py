@@ -51,12 +51,12 @@ def settings(root: Path, out: Path, steps: int = 3, **more: Any) -> TrainSetting
 def test_recipes_are_changed_in_order(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("lr = 5e-4\n[batches]\nbatch = 16\n[batches.augment]\npaste = 0.25\n")
-    config = training_config("fast", file, {"lr": 1e-2}, {"minutes": 2.0}, True, "preview")
+    config = training_config("fast", file, {"lr": 1e-2}, {"minutes": 2.0}, True, "v5-nano")
     assert (config.lr, config.batches.batch, config.minutes, config.steps) == (1e-2, 16, 2.0, None)
     assert config.batches.augment.paste == 0.25
     assert config.batches.augment.crop is None
     assert config.batches.augment.flip == FAST.batches.augment.flip
-    assert config.init_from == "preview"
+    assert config.init_from == "v5-nano"
     assert training_config("paper", None, {}, {}, False, None) == PAPER
 
 
