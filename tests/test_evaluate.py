@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner, Result
 
+import cli
 from jobs.evaluate import MIN_SCORES, Protocol, evaluate
 from jobs.scores import plot_evaluation
 from pipeline.datasets import clip_id, find_clips
@@ -17,7 +20,6 @@ from pipeline.errors import InputError, LabelError
 from pipeline.metrics import Counts
 from schemas.store import ResultKey, Store
 from schemas.tables import EVAL_FRAMES, EVAL_METRICS, TRAJECTORIES
-from tests.runs import run
 from tests.videos import make_video
 
 FRAMES, WIDTH, HEIGHT = 8, 1280, 720
@@ -40,10 +42,10 @@ def write_labels(path: Path, labels: list[tuple[int, int, int, int]]) -> None:
         csv.writer(file).writerows([("Frame", "Visibility", "X", "Y"), *labels])
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Two tracked clips of one match, and one of another that nobody tracked."""
-    root = tmp_path / "labelled"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips of one match, and one of another."""
+    root = tmp_path_factory.mktemp("made") / "labelled"
     for match, name, seed in (("m1", "a", 1), ("m1", "b", 2), ("m2", "c", 3)):
         folder = root / "badminton" / match
         (folder / "video").mkdir(parents=True, exist_ok=True)
@@ -55,6 +57,12 @@ def root(tmp_path: Path) -> Path:
             rows.append(("badminton", match, name, "test", "published", FRAMES, WIDTH, HEIGHT))
         csv.writer(file).writerows(rows)
     return root
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    """A copy, for a test that breaks it."""
+    return Path(shutil.copytree(made, tmp_path / "labelled"))
 
 
 def publish(store: Store, video_id: str, found: dict[int, tuple[float, float, float]]) -> None:
@@ -166,17 +174,21 @@ def test_picture(store: Store, root: Path, tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def tracknet(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.cli, [str(argument) for argument in arguments])
+
+
 def test_commands(store: Store, root: Path) -> None:
-    done = run("clips", root, "--split", "test", "--paths")
-    assert done.returncode == 0
+    done = tracknet("clips", root, "--split", "test", "--paths")
+    assert done.exit_code == 0
     assert [Path(line).name for line in done.stdout.split()] == ["a.mp4", "b.mp4", "c.mp4"]
-    done = run("clips", root)
+    done = tracknet("clips", root)
     assert "3 clips, 18 labelled frames" in done.stdout
-    done = run("evaluate", store.root, "--labels", root, "--json")
-    assert done.returncode == 3, done.stderr
+    done = tracknet("evaluate", store.root, "--labels", root, "--json")
+    assert done.exit_code == 3, done.stderr
     assert "not tracked: badminton/m2/c" in done.stderr
     rows = json.loads(done.stdout)["metrics"]
     assert rows[0]["frames"] == 12
-    done = run("evaluate", store.root, "--labels", root)
+    done = tracknet("evaluate", store.root, "--labels", root)
     assert "57.14" in done.stdout  # F1 of all
     assert "93.68" in done.stdout  # beside what others published on this set

@@ -97,11 +97,8 @@ def test_real_archive(real_data, tiny_weights, tmp_path):
 HEATMAP_MODELS = ("v1", "v2", "v3", "v3_attention", "v4", "v5", "v2_mdd", "v2_rstr")
 
 
-@pytest.mark.parametrize(
-    "arch",
-    # The one with a background, whose window is the longest; the others are slow.
-    [a if a == "v3" else pytest.param(a, marks=pytest.mark.slow) for a in HEATMAP_MODELS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", HEATMAP_MODELS)
 def test_every_architecture_tracks(tmp_path, arch):
     import torch
 
