@@ -23,6 +23,8 @@ from pipeline.errors import TrackNetError
 
 _CODE = ("pipeline", "jobs", "schemas", "commands", "cli.py")
 _POLL_S = 1.0
+_READY_S = 60.0  # a cluster answers some seconds before it can run a job
+_NOT_READY = "No available agent"
 _FINAL = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 
 
@@ -87,14 +89,27 @@ class Cluster:
                 ) from error
 
     def submit(self, arguments: list[str]) -> str:
-        """Run `tracknet ARGUMENTS...` on the cluster; returns the job's id."""
+        """Run `tracknet ARGUMENTS...` on the cluster; returns the job's id.
+
+        Raises:
+            ClusterError: the cluster takes no job, also after a while.
+        """
+        deadline = time.monotonic() + _READY_S
         with tempfile.TemporaryDirectory() as folder:
             _copy_code(Path(folder))
-            return self._client.submit_job(
-                entrypoint="python -m cli " + shlex.join(arguments),
-                runtime_env={"working_dir": folder, "env_vars": {**FLAGS, INSIDE_JOB: "1"}},
-                metadata={"project": "tracknet"},
-            )
+            while True:
+                try:
+                    return self._client.submit_job(
+                        entrypoint="python -m cli " + shlex.join(arguments),
+                        runtime_env={"working_dir": folder, "env_vars": {**FLAGS, INSIDE_JOB: "1"}},
+                        metadata={"project": "tracknet"},
+                    )
+                except RuntimeError as error:
+                    if _NOT_READY not in str(error) or time.monotonic() > deadline:
+                        raise ClusterError(
+                            f"{self.address}: takes no job ({_first_line(error)})"
+                        ) from error
+                    time.sleep(_POLL_S)
 
     def state(self, job_id: str) -> JobState:
         """How a job is doing.

@@ -22,7 +22,7 @@ def free_port():
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """`ray start --head` on the loopback interface; yields the job server's address."""
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
     ray = os.path.join(os.path.dirname(sys.executable), "ray")  # noqa: PTH118, PTH120
     # As in an activated environment: a job's `python` is the one that the cluster finds.
     path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"  # noqa: PTH120
@@ -30,6 +30,8 @@ def cluster(tmp_path_factory):
     command = [
         *(ray, "start", "--head", "--block", "--num-cpus=3", "--node-ip-address=127.0.0.1"),
         *(f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"),
+        # Its fixed default may be taken by a Ray of another test that runs beside this one.
+        f"--dashboard-agent-listen-port={agent}",
         "--object-store-memory=500000000",
     ]
     # In a process group of its own: `ray stop` would stop every other Ray of this machine too.
