@@ -58,7 +58,7 @@ def benchmark(
     if scaling:
         settings |= {"clips": _numbers(clips, int), "minutes": _numbers(minutes, float)}
     found = run(
-        BenchmarkSettings(library=decoder, **settings),
+        BenchmarkSettings(backend=decoder, **settings),
         lambda step: click.echo(f"measuring: {step}", err=True),
     )
     print_benchmark(found, as_json)

@@ -77,8 +77,13 @@ def train(
     tracknet train labelled/ --out runs/nano --arch v2_mdd --model width=0.25 --minutes 60
     """
     if address:
-        sys.exit(run_on_cluster(address, click.get_current_context()))
+        from pipeline.checkpoint import find_weights
+
+        start = options["init_from"]
+        there = {"init_from": find_weights(start) if start else None}
+        sys.exit(run_on_cluster(address, click.get_current_context(), **there))
     from dataclasses import replace
+    from importlib.util import find_spec
 
     from jobs.console import print_training, progress
     from jobs.train import train_model
@@ -92,7 +97,10 @@ def train(
             on_clip=lambda done, total: report(done, total, "clips"),
             on_progress=lambda step: _report_training(report, step, "training"),
         )
-    plot_curves(result.record, out / "curves.png")
+    if find_spec("matplotlib"):
+        plot_curves(result.record, out / "curves.png")
+    else:
+        click.echo("no curves.png: pip install 'tracknet[train]'", err=True)
     print_training(result, as_json)
 
 
@@ -137,11 +145,11 @@ def compare(root: Path, what: str, out: Path, as_json: bool, **options: Any) -> 
 def _train_settings(root: Path, out: Path, arch: str, options: dict[str, Any]) -> TrainSettings:
     from jobs.train import (
         TrainSettings,
-        clip_cache,
         key_values,
         resolve_device,
         training_config,
     )
+    from pipeline.datasets import user_cache
 
     budget = {name: options[name] for name in ("steps", "epochs", "minutes")}
     return TrainSettings(
@@ -159,7 +167,7 @@ def _train_settings(root: Path, out: Path, arch: str, options: dict[str, Any]) -
         ),
         split=options["split"],
         extra=options["extra"],
-        cache=options["cache"] or clip_cache(),
+        cache=options["cache"] or user_cache("clips"),
         device=resolve_device(options["device"]),
     )
 

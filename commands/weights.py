@@ -90,18 +90,20 @@ def quantize(
     """Make the INT8 network for `--runtime openvino-int8`, calibrated on the training clips.
 
     As much is quantized as passes the gate of `tracknet weights check` on the validation clips;
-    exit code 1 if even the least does not.
+    exit code 1 if even the least does not, and then nothing is written but what --out asks for.
 
     \b
     tracknet weights quantize v5.safetensors --data labelled/
     """
     from jobs.console import progress
     from jobs.quality import ClipSource, make_quantized
-    from jobs.train import clip_cache
+    from pipeline.datasets import user_cache
 
     with progress("decoding") as report:
         train, val = (
-            ClipSource(root, split, cache or clip_cache(), lambda d, n: report(d, n, "clips"))
+            ClipSource(
+                root, split, cache or user_cache("clips"), lambda d, n: report(d, n, "clips")
+            )
             for split in ("train", "val")
         )
         made = make_quantized(file, train, val, windows, seed, out)
@@ -111,7 +113,8 @@ def quantize(
         f"{verdict.same:.2%}, {'passed' if verdict.passed else 'FAILED'}",
         err=True,
     )
-    click.echo(str(made.path))
+    if made.path is not None:
+        click.echo(str(made.path))
     if not verdict.passed:
         sys.exit(1)
 
@@ -148,11 +151,11 @@ def check(
     from jobs.console import print_verdicts, progress
     from jobs.quality import ClipSource
     from jobs.quality import check as run
-    from jobs.train import clip_cache
+    from pipeline.datasets import user_cache
 
     with progress("checking") as report:
         source = ClipSource(
-            root, split, cache or clip_cache(), lambda done, n: report(done, n, "clips")
+            root, split, cache or user_cache("clips"), lambda done, n: report(done, n, "clips")
         )
         verdicts = run(file, source, runtimes, frames, device)
     print_verdicts(verdicts, as_json)

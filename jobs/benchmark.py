@@ -68,7 +68,7 @@ class BenchmarkSettings:
         arch, width: of the model without weights.
         runtimes: models alone are timed in each; the first is that of the whole.
         device, batch: as in `TrackSettings`.
-        library: what decodes, `decord` or `pyav`.
+        backend: what decodes, `decord` or `pyav`.
         video: None draws a 720p rally.
         frames: of that rally.
         repeats: of everything.
@@ -82,7 +82,7 @@ class BenchmarkSettings:
     runtimes: tuple[str, ...] = ("auto",)
     device: str = "cpu"
     batch: int = 0
-    library: str = "decord"
+    backend: str = "decord"
     video: Path | None = None
     frames: int = 300
     repeats: int = 3
@@ -156,7 +156,7 @@ class _Benchmark:
         self.settings = settings
         self.folder = folder
         self.on_step = on_step
-        self.limits = DecoderLimits(library=settings.library)  # type: ignore[arg-type]
+        self.limits = DecoderLimits(backend=settings.backend)  # type: ignore[arg-type]
         self.choices = [resolve(n, settings.device, settings.batch) for n in settings.runtimes]
         self.weights = self._weights()
         self.info = describe(self.weights)
@@ -251,7 +251,7 @@ class _Benchmark:
             self.on_step(name)
             found[name] = timing()
 
-        if self.settings.library == "decord" and decord_available():
+        if self.settings.backend == "decord" and decord_available():
             alone, timed = "decord alone (limit)", measure.time_decord
         else:
             alone, timed = "pyav alone (limit)", measure.time_pyav

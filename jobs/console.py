@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -25,15 +25,16 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from jobs.benchmark import BenchmarkReport, Together
-from jobs.plan import Plan, PlannedVideo
-from jobs.quality import verdict_record
 from jobs.show import inventory
-from jobs.track import TrackReport
-from pipeline.complexity import ModelCard
-from pipeline.parity import Verdict
-from pipeline.training import TrainResult
 from schemas.store import Store
+
+if TYPE_CHECKING:  # `tracknet inspect` must not wait for PyTorch and Ray
+    from jobs.benchmark import BenchmarkReport, Together
+    from jobs.plan import Plan, PlannedVideo
+    from jobs.track import TrackReport
+    from pipeline.complexity import ModelCard
+    from pipeline.parity import Verdict
+    from pipeline.training import TrainResult
 
 
 @contextmanager
@@ -210,7 +211,7 @@ def print_inventory(store: Store, show_all: bool, as_json: bool) -> None:
 
 def print_verdicts(verdicts: dict[str, Verdict], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([verdict_record(name, v) for name, v in verdicts.items()], indent=1))
+        print(json.dumps([v.record(name) for name, v in verdicts.items()], indent=1))
         return
 
     def percent(share: float | None) -> str:

@@ -130,26 +130,24 @@ def evaluate(
         LabelError: labels are broken; nothing is written.
     """
     labels = [clip_labels(clip) for clip in clips]
+    ids = [clip_id(clip) for clip in clips]
     scored, missing = [], []
     with store.lock():
-        store.clear_evaluation(protocol.name)
-        for done, (clip, (visibility, truth)) in enumerate(zip(clips, labels, strict=True), 1):
-            video_id = clip_id(clip)
-            if store.is_published(video_id):
-                rows, counts = judge(
-                    store.read_trajectory(video_id), clip, visibility, truth, protocol
-                )
-                store.write_eval_frames(protocol.name, video_id, rows)
-                scored.append(Scored(clip, counts))
-            else:
-                missing.append(clip)
-            on_progress(done)
-        if not scored:
+        if not any(store.is_published(video_id) for video_id in ids):
             raise InputError(
                 f"{store.root} has rows of none of the {len(clips)} labelled clips; track them "
                 f"first: tracknet clips ROOT --paths > clips.txt && "
                 f"tracknet track clips.txt --out {store.root}"
             )
+        store.clear_evaluation(protocol.name)
+        for done, (clip, video_id, label) in enumerate(zip(clips, ids, labels, strict=True), 1):
+            if store.is_published(video_id):
+                rows, counts = judge(store.read_trajectory(video_id), clip, *label, protocol)
+                store.write_eval_frames(protocol.name, video_id, rows)
+                scored.append(Scored(clip, counts))
+            else:
+                missing.append(clip)
+            on_progress(done)
         metrics = list(metric_rows(scored, protocol))
         result = json.loads((store.root / "result.json").read_text("utf-8"))
         file = store.write_eval_metrics(

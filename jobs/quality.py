@@ -6,15 +6,14 @@ Both decode the clips they look at into the cache that training uses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.checkpoint import find_weights, load_model, weights_hash
-from pipeline.datasets import Clip, LabelledClip, find_clips, load_clip
+from pipeline.datasets import Clip, LabelledClip, by_split, find_clips, load_clip
 from pipeline.errors import InputError, WeightsError
 from pipeline.parity import Verdict, check_weights, compare, middle
 from pipeline.quantize import (
@@ -46,7 +45,7 @@ class ClipSource:
 
     Attributes:
         root: folder of labelled clips, see `pipeline.datasets.find_clips`.
-        split: only clips of this split, or all where none is in it.
+        split: only clips of this split; all, where `clips.csv` names no split at all.
         cache: folder of decoded clips.
         on_clip: called with how many clips are decoded, and how many there will be.
     """
@@ -57,9 +56,13 @@ class ClipSource:
     on_clip: OnClip = lambda done, total: None
 
     def find(self, at_most: int | None = None) -> list[Clip]:
-        """The clips, or `at_most` of them, spread evenly."""
+        """The clips, or `at_most` of them, spread evenly.
+
+        Raises:
+            InputError: there is none, or none in the split.
+        """
         found = find_clips(self.root)
-        chosen = [clip for clip in found if clip.split == self.split] or found
+        chosen = by_split(found, self.split) if any(clip.split for clip in found) else found
         if at_most is None or len(chosen) <= at_most:
             return chosen
         return [chosen[i] for i in np.linspace(0, len(chosen) - 1, at_most).round().astype(int)]
@@ -76,12 +79,12 @@ class QuantizedResult:
     """What `make_quantized` wrote.
 
     Attributes:
-        path: of the network.
+        path: of the network; None where it failed and nobody asked for a file.
         kept: what stayed in float, a key of `pipeline.quantize.KEPT_IN_FLOAT`.
         verdict: on the frames that chose it.
     """
 
-    path: Path
+    path: Path | None
     kept: str
     verdict: Verdict
 
@@ -97,7 +100,7 @@ def make_quantized(
     """Quantize weights and write the network where `track` finds it, or to `out`.
 
     As little as possible is kept in float: the first level of `KEPT_IN_FLOAT` whose network passes
-    the gate on other clips, or the last.
+    the gate on other clips, or the last.  One that fails is not put where `track` would find it.
 
     Args:
         source: clips to calibrate on.
@@ -119,8 +122,9 @@ def make_quantized(
         (verdict,) = compare(TorchRuntime(model), [OpenVinoRuntime(network, spec)], judged)
         if verdict.passed:
             break
-    target = out or cache_path(weights_hash(path))
-    save_quantized(network, target)
+    target = out or (cache_path(weights_hash(path)) if verdict.passed else None)
+    if target is not None:
+        save_quantized(network, target)
     return QuantizedResult(target, kept, verdict)
 
 
@@ -151,16 +155,3 @@ def _ready(weights: Path) -> list[str]:
     except WeightsError:
         return [OPENVINO_RUNTIMES[0]]
     return list(OPENVINO_RUNTIMES)
-
-
-def verdict_record(name: str, verdict: Verdict) -> dict[str, Any]:
-    """A verdict for a machine to read."""
-    return {
-        "runtime": name,
-        "frames": verdict.reference.total,
-        "reference": asdict(verdict.reference) | {"f1": verdict.reference.f1},
-        "found": asdict(verdict.found) | {"f1": verdict.found.f1},
-        "f1_difference": verdict.f1_difference,
-        "same_outcome": verdict.same,
-        "passed": verdict.passed,
-    }

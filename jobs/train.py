@@ -9,7 +9,6 @@ each runs the very same function.  What a run was made from stands in `RUN/run.j
 from __future__ import annotations
 
 import json
-import os
 import threading
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -152,12 +151,6 @@ def resolve_device(name: str) -> str:
     if name != "auto":
         return name
     return "cuda" if count_gpus() else "cpu"
-
-
-def clip_cache() -> Path:
-    """Where decoded clips are kept if nobody says otherwise."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "tracknet" / "clips"
 
 
 def train_model(
@@ -308,8 +301,9 @@ def _following(settings: TrainSettings, on_progress: OnProgress) -> Iterator[Non
     record = settings.out / _RECORD
 
     def follow() -> None:
-        told = 0
-        while not ended.wait(_POLL_S):
+        told, over = 0, False
+        while not over:
+            over = ended.wait(_POLL_S)  # and once more after the end
             rows = read_record(record) if record.exists() else []
             for row in rows[told:]:
                 on_progress(_progress(row, settings.config))

@@ -53,14 +53,14 @@ class DecoderLimits:
         memory_bytes: limit of its private memory; an allocation beyond it fails.
         recycle_after: shards after which a fresh process takes over, because decoders leak.
         command: the program, to which one JSON argument is added.
-        library: what decodes files first, `decord` where there is one, or `pyav`.
+        backend: what decodes files first, `decord` where there is one, or `pyav`.
     """
 
     deadline_s: float = 60.0
     memory_bytes: int = 4 << 30
     recycle_after: int = 64
     command: tuple[str, ...] = (sys.executable, "-P", "-m", "pipeline.decoder_child")
-    library: Literal["decord", "pyav"] = "decord"
+    backend: Literal["decord", "pyav"] = "decord"
 
 
 @dataclass(frozen=True)
@@ -321,7 +321,7 @@ def decord_available() -> bool:
 def _decoders_to_try(video: Video, limits: DecoderLimits) -> list[str]:
     if video.kind == "frames":
         return ["opencv", "opencv"]
-    if video.seekable and limits.library == "decord" and decord_available():
+    if video.seekable and limits.backend == "decord" and decord_available():
         return ["decord", "decord", "pyav"]
     return ["pyav", "pyav"]
 

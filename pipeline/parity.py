@@ -14,8 +14,9 @@ of where clips and weights come from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,18 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return abs(self.f1_difference) <= F1_TOLERANCE and self.same >= SAME_OUTCOMES
+
+    def record(self, runtime: str) -> dict[str, Any]:
+        """For a machine to read."""
+        return {
+            "runtime": runtime,
+            "frames": self.reference.total,
+            "reference": asdict(self.reference) | {"f1": self.reference.f1},
+            "found": asdict(self.found) | {"f1": self.found.f1},
+            "f1_difference": self.f1_difference,
+            "same_outcome": self.same,
+            "passed": self.passed,
+        }
 
     def __add__(self, other: Verdict) -> Verdict:
         return Verdict(

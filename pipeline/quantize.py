@@ -1,10 +1,9 @@
 """INT8: a network for CPUs, quantized after training on real windows.
 
-Post-training quantization (NNCF) runs the float network on some hundred windows, notes the range of
-every activation, and puts 8-bit numbers where convolutions take them.  Much of the U-Net's
-time is saved on CPUs with instructions for it.  What stays in float, because a small error there
-moves the answer, is listed in `KEPT_IN_FLOAT`.  Weights use 7 of their 8 bits: on CPUs without VNNI
-sums of products overflow otherwise, and rows would depend on the CPU.
+Post-training quantization (NNCF) runs the float network on some hundred windows, notes the range
+of every activation, and puts 8-bit numbers where convolutions take them.  What stays in float,
+because a small error there moves the answer, is listed in `KEPT_IN_FLOAT`.  Weights use 7 of their
+8 bits: on CPUs without VNNI sums of products overflow otherwise, and rows would depend on the CPU.
 
 A quantized network is an OpenVINO IR: two files, `NAME.int8.xml` and `NAME.int8.bin`.  The hash of
 the weights it was made from and how it was calibrated stand inside, so it cannot be paired with
@@ -34,7 +33,7 @@ import numpy as np
 from torch import nn
 
 from pipeline.checkpoint import load_model, weights_hash
-from pipeline.datasets import LabelledClip, WindowedDataset
+from pipeline.datasets import LabelledClip, WindowedDataset, user_cache
 from pipeline.errors import InputError, WeightsError
 from pipeline.runtime import to_openvino, window_spec
 
@@ -224,5 +223,4 @@ def find_quantized(weights: Path) -> Quantized:
 
 def cache_path(made_from: str) -> Path:
     """Where the quantized network of the weights with this hash is kept by default."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tracknet" / "quantized" / f"{made_from}{SUFFIX}"
+    return user_cache("quantized") / f"{made_from}{SUFFIX}"

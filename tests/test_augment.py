@@ -139,6 +139,19 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     assert not torch.equal(other.gain, first.draw(5).gain)
 
 
+def test_processes_share_a_batch_and_change_nothing_in_it() -> None:
+    light = Augment(flip=0.5, reverse=0.5, brightness=0.2, mixup=0.5)
+    config = BatchConfig(batch=4, balance=0.5, mask="disk", augment=light)
+    whole = Batches(dataset(), config).draw(3)
+    parts = [Batches(dataset(), config, rank=rank, world=2).draw(3) for rank in (0, 1)]
+    for rank, part in enumerate(parts):
+        torch.testing.assert_close(part.pictures, whole.pictures[rank::2], rtol=0, atol=0)
+        torch.testing.assert_close(part.gain, whole.gain[rank::2], rtol=0, atol=0)
+        assert part.share == whole.share
+    with pytest.raises(InputError, match="cannot be shared by 3"):
+        Batches(dataset(), config, rank=0, world=3)
+
+
 def test_an_epoch_sees_every_window_once() -> None:
     batches = Batches(dataset(), BatchConfig(batch=2))
     assert batches.per_epoch == 4

@@ -159,8 +159,10 @@ def test_protocols_stand_side_by_side_and_are_replaced_whole(store: Store, root:
 
 
 def test_what_cannot_be_scored_says_what_to_do(store: Store, root: Path, tmp_path: Path) -> None:
+    earlier = evaluate(store, find_clips(root), Protocol())
     with pytest.raises(InputError, match="track them first"):
         evaluate(store, find_clips(root)[2:], Protocol())
+    assert earlier.file.exists()
     with pytest.raises(InputError, match="tolerance"):
         Protocol(0)
     write_labels(root / "badminton" / "m1" / "csv" / "a_ball.csv", [(FRAMES, 1, 5, 5)])

@@ -52,7 +52,7 @@ def listening(processes):
 def _words(process):
     try:
         return " ".join(process.cmdline())
-    except Exception:
+    except psutil.Error:
         return ""
 
 

@@ -46,8 +46,8 @@ def cached(rally, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         done = run("weights", "quantize", weights, "--data", rally, "--windows", 8)
-        # Random weights see nothing, so the gate may be passed or not; the network is made.
-        assert ("passed" in done.stderr) == (done.returncode == 0), done.stderr
+        assert done.returncode == 0, done.stderr  # random weights see nothing in any runtime
+        assert "passed" in done.stderr
         assert done.stdout.strip() == str(cache_path(weights_hash(weights)))
         yield weights
 

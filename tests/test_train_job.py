@@ -16,6 +16,7 @@ from jobs.train import Source, TrainSettings, sources, train_model, training_con
 from pipeline.checkpoint import describe, load_model
 from pipeline.datasets import WindowedDataset, find_clips
 from pipeline.errors import InputError
+from pipeline.models import build
 from pipeline.synth import SynthConfig, write_dataset
 from pipeline.training import FAST, PAPER
 from pipeline.training.state import read_record
@@ -146,8 +147,11 @@ def test_two_processes_share_a_step(rallies: Path, tmp_path: Path) -> None:
     assert result.steps == 2
     assert [row.step for row in read_record(result.record)] == [1, 2]
     one = train_model(settings(rallies, tmp_path / "one", steps=2))
+    torch.manual_seed(two.config.batches.seed)
+    start = build(two.arch, two.model).state_dict()
     ours, theirs = load_model(result.final).state_dict(), load_model(one.final).state_dict()
-    assert ours.keys() == theirs.keys()
-    head = [name for name in ours if name.endswith("weight")][-1]
-    # Not equal: each process normalises over its own half of the batch.
-    assert torch.allclose(ours[head], theirs[head], atol=0.02)
+    # Not equal, because each process normalises over its own half of the batch; yet with both
+    # halves in the gradient most weights go the same way.  Chance would be a half.
+    names = [name for name, _ in build(two.arch, two.model).named_parameters() if "conv" in name]
+    same = torch.cat([((ours[n] - start[n]) * (theirs[n] - start[n]) > 0).flatten() for n in names])
+    assert same.float().mean() > 0.65

@@ -1,6 +1,6 @@
 """Labelled clips: found (`clips`), decoded once (`cache`), cut into windows (`windowed`)."""
 
-from pipeline.datasets.cache import clip_id
+from pipeline.datasets.cache import clip_id, user_cache
 from pipeline.datasets.clips import Clip, by_split, find_clips, hold_out
 from pipeline.datasets.windowed import (
     LabelledClip,
@@ -23,4 +23,5 @@ __all__ = [
     "hold_out",
     "load_clip",
     "paper_split",
+    "user_cache",
 ]

@@ -29,6 +29,12 @@ from pipeline.errors import VideoError
 from pipeline.probe import decode_all, fingerprint, quarter_turns
 
 
+def user_cache(name: str) -> Path:
+    """The folder for what can be made again, below `$XDG_CACHE_HOME` (or `~/.cache`)."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "tracknet" / name
+
+
 def cached_frames(clip: Clip, folder: Path, *, width: int, height: int) -> NDArray[np.uint8]:
     """The frames of a clip at network size, decoded now if nobody did before.
 

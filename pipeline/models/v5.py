@@ -52,7 +52,7 @@ class V5Config(V2Config):
             attends over all tokens of all frames.  Both have the same parameters.
         context_dropout: share of the draft's logits that Stochastic Context Masking hides in
             training (the paper's rho).  What is hidden must come out of the residual alone, which
-            therefore learns to say "no ball" first; short runs do better without.
+            therefore learns to say "no ball" first; 0 starts where the draft stands.
     """
 
     attention: Attention = "factorized"
