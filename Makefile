@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # PyTorch's CPU build of the tested version is used where pip can find it.
 CONSTRAINTS = constraints.txt
 
-.PHONY: demo test check test-slow clean
+.PHONY: demo test check test-slow test-gpu clean
 
 demo: $(VENV)/.ready
 	$(BIN)/tracknet demo --out demo
@@ -14,9 +14,13 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2 --dist loadfile
 
-# Minutes-long tests: memory over a long video.
+# Minutes-long tests, such as memory over a long video.
 test-slow: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q -m slow
+
+# Needs a CUDA device and a PyTorch built for it.
+test-gpu: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -q -m gpu
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ from schemas.store import ResultKey, Store
 
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
 QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages
+MODELS_PER_GPU = 2  # while one copies pictures or makes rows, the other computes
 _BLOCK_BYTES = 16 << 20
 _PACKAGES = (
     "tracknet",
@@ -232,7 +233,7 @@ class _Run:
 
         _configure_ray_data()
         on_gpu = self.choice.device != "cpu"
-        pool = max(1, count_gpus()) if on_gpu else 1
+        pool = MODELS_PER_GPU * max(1, count_gpus()) if on_gpu else 1
         threads = os.cpu_count() or 1
         frames = (
             from_items(shards, override_num_blocks=len(shards))
@@ -251,7 +252,7 @@ class _Run:
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=pool),
                 num_cpus=1,
-                num_gpus=1 if on_gpu else 0,
+                num_gpus=1 / MODELS_PER_GPU if on_gpu else 0,
             )
         )
         return frames.iter_batches(batch_size=None, batch_format="pyarrow")

@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.peaks import Peak, PeakMode, find_peak
+from pipeline.peaks import Peak, PeakMode
 from pipeline.windows import Window, WindowSpec, check_stride, windows_for
 
 if TYPE_CHECKING:
-    from pipeline.runtime import Runtime
+    from pipeline.runtime import Heatmaps, Runtime
 
 
 @dataclass(frozen=True)
@@ -121,24 +121,32 @@ class Detector:
     def detect(self, chunk: FrameChunk) -> list[Detection]:
         """One detection per owned frame, in order."""
         found: dict[int, Peak | None] = {}
-        for frame, heatmap in self.heatmaps(chunk):
-            found[frame] = find_peak(heatmap, self.settings.peak, self.settings.threshold)
+        for done in self._batches(chunk):
+            heatmaps = list(done.values())
+            peaks = self.runtime.peaks(heatmaps, self.settings.peak, self.settings.threshold)
+            found |= zip(done, peaks, strict=True)
         return [
             Detection(frame, frame not in chunk.missing, found.get(frame)) for frame in chunk.owned
         ]
 
-    def heatmaps(self, chunk: FrameChunk) -> Iterator[tuple[int, np.ndarray]]:
+    def heatmaps(self, chunk: FrameChunk) -> Iterator[tuple[int, Heatmaps]]:
         """`(frame, float32 [H, W])` for each owned frame with a picture, windows averaged."""
+        for done in self._batches(chunk):
+            yield from done.items()
+
+    def _batches(self, chunk: FrameChunk) -> Iterator[dict[int, Heatmaps]]:
+        """The frames that are done after each batch of windows, and their heatmaps."""
         windows = windows_for(chunk.owned, chunk.n_frames, self.spec, self.stride)
         pending: dict[int, int] = defaultdict(int)
         for window in windows:
             for _, frame in window.emits:
                 pending[frame] += 1
-        sums: dict[int, np.ndarray] = {}
+        sums: dict[int, Heatmaps] = {}
         expected = dict(pending)
         for i in range(0, len(windows), self.runtime.batch):
             batch = windows[i : i + self.runtime.batch]
             outputs = self._forward(chunk, batch)
+            done: dict[int, Heatmaps] = {}
             for window, heatmaps in zip(batch, outputs, strict=True):
                 for output, frame in window.emits:
                     sums[frame] = (
@@ -148,9 +156,11 @@ class Detector:
                     if not pending[frame]:
                         total = sums.pop(frame)
                         if frame not in chunk.missing:
-                            yield frame, total / expected[frame]
+                            done[frame] = total / expected[frame]
+            if done:
+                yield done
 
-    def _forward(self, chunk: FrameChunk, batch: list[Window]) -> np.ndarray:
+    def _forward(self, chunk: FrameChunk, batch: list[Window]) -> Heatmaps:
         """Heatmaps float32 `[len(batch), targets, H, W]`."""
         pictures = [self._window_pictures(chunk, window) for window in batch]
         pictures += [pictures[-1]] * (self.runtime.batch - len(pictures))

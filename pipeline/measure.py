@@ -167,7 +167,14 @@ def time_model(runtime: Runtime, windows: np.ndarray, repeats: int) -> Timing:
         for start in range(0, len(windows), runtime.batch)
     ]
     frames = len(batches) * runtime.batch * len(runtime.spec.targets)
-    return time_work(lambda: [runtime(batch) for batch in batches], frames, repeats)
+
+    def compute() -> None:
+        for batch in batches:
+            runtime(batch)
+        if torch.cuda.is_initialized():  # a GPU works on after the call has come back
+            torch.cuda.synchronize()
+
+    return time_work(compute, frames, repeats)
 
 
 def time_reference_model(loop: ReferenceLoop, windows: np.ndarray, repeats: int) -> Timing:

@@ -19,6 +19,7 @@ This module knows nothing of models, windows or time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
 import cv2
@@ -55,6 +56,13 @@ def find_peak(heatmap: np.ndarray, mode: PeakMode, threshold: float) -> Peak | N
     if mode == "centroid":
         return _centroid_peak(heatmap, threshold)
     raise InputError(f"peak mode {mode!r}: choose one of {', '.join(PEAK_MODES)}")
+
+
+def find_peaks(
+    heatmaps: Iterable[np.ndarray], mode: PeakMode, threshold: float
+) -> list[Peak | None]:
+    """The ball of each heatmap, see `find_peak`."""
+    return [find_peak(heatmap, mode, threshold) for heatmap in heatmaps]
 
 
 def to_source(

@@ -2,6 +2,7 @@
 
     runtime = open_runtime(resolve("auto", "cpu"), model)
     heatmaps = runtime(pictures)      # uint8 [batch, P, H, W, 3] -> float32 [batch, targets, H, W]
+    balls = runtime.peaks(heatmaps[0], "centroid", 0.5)
 
 | name            | what runs                                                                |
 |-----------------|--------------------------------------------------------------------------|
@@ -15,13 +16,16 @@
 The number of windows in a call is fixed when a runtime is made, so a window is always computed by
 the same kernels.  Bits differ between runtimes, so the name of the runtime decides rows.
 
-This module knows nothing of windows on a video, of peaks or of files.
+On a GPU heatmaps stay there, and peaks are found there where that can be done.
+
+This module knows nothing of windows on a video or of files.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
@@ -30,12 +34,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.device_peaks import centroid_peaks
 from pipeline.errors import InputError
+from pipeline.peaks import Peak, PeakMode, find_peaks
 from pipeline.windows import WindowSpec
 
 if TYPE_CHECKING:
     import openvino
 
+Heatmaps = np.ndarray | Tensor  # both can be indexed, added and divided, which is all we do
 RuntimeName = Literal["torch", "torch-bf16", "torch-fp16", "openvino", "openvino-int8"]
 RUNTIMES: tuple[str, ...] = ("auto", *get_args(RuntimeName))
 OPENVINO_RUNTIMES = ("openvino", "openvino-int8")
@@ -54,8 +61,14 @@ class Runtime(Protocol):
     spec: WindowSpec
     batch: int
 
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+    def __call__(self, pictures: np.ndarray) -> Heatmaps:
         """uint8 RGB `[batch, spec.pictures, H, W, 3]` -> float32 `[batch, targets, H, W]`."""
+        ...
+
+    def peaks(
+        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float
+    ) -> list[Peak | None]:
+        """The ball of each heatmap float32 `[H, W]`, see `pipeline.peaks.find_peak`."""
         ...
 
 
@@ -197,13 +210,22 @@ class TorchRuntime:
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """uint8 `[batch, P, H, W, 3]` -> float32 `[batch, targets, H, W]`."""
+    def __call__(self, pictures: np.ndarray) -> Heatmaps:
+        """uint8 `[batch, P, H, W, 3]` -> float32 `[batch, targets, H, W]`, on a GPU left there."""
         given = torch.from_numpy(pictures)
         if self.device.type == "cuda":  # bytes travel, a quarter of the floats they become
             given = given.pin_memory().to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            return self.model(to_frames(given)).float().cpu().numpy()
+            heatmaps: Tensor = self.model(to_frames(given)).float()
+        return heatmaps if self.device.type == "cuda" else heatmaps.numpy()
+
+    def peaks(
+        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float
+    ) -> list[Peak | None]:
+        """The ball of each heatmap; the published contours are followed on the CPU."""
+        if self.device.type == "cuda" and mode == "centroid":
+            return centroid_peaks(torch.stack([torch.as_tensor(h) for h in heatmaps]), threshold)
+        return find_peaks((torch.as_tensor(h).cpu().numpy() for h in heatmaps), mode, threshold)
 
 
 class OpenVinoRuntime:
@@ -234,6 +256,12 @@ class OpenVinoRuntime:
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """uint8 `[batch, P, H, W, 3]` -> float32 `[batch, targets, H, W]`."""
         return np.array(self._compiled(pictures)[0])  # a copy: the next call overwrites it
+
+    def peaks(
+        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float
+    ) -> list[Peak | None]:
+        """The ball of each heatmap."""
+        return find_peaks((np.asarray(h) for h in heatmaps), mode, threshold)
 
 
 class _FromBytes(nn.Module):

@@ -1,10 +1,13 @@
 """Peaks by hand-made heatmaps, and the coordinate convention."""
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.device_peaks import blob_numbers, centroid_peaks
 from pipeline.errors import InputError
 from pipeline.peaks import Peak, find_peak, to_source
 
@@ -74,3 +77,29 @@ def test_source_pixel_covers_the_network_pixels_centre(x, y, size):
     assert (px + 0.5) / size[0] == pytest.approx((x + 0.5) / 512)
     assert (py + 0.5) / size[1] == pytest.approx((y + 0.5) / 288)
     assert -0.5 < px < size[0] - 0.5
+
+
+@given(seed=st.integers(0, 2**32 - 1), smooth=st.sampled_from([1, 5, 11]))
+def test_many_at_once_are_what_one_after_the_other_are(seed, smooth):
+    noise = np.random.default_rng(seed).random((4, 40, 60), np.float32)
+    heatmaps = np.stack([cv2.GaussianBlur(picture, (smooth, smooth), 0) for picture in noise])
+    heatmaps[0] = 0
+    threshold = float(np.quantile(heatmaps[1:], 0.8))
+    found = centroid_peaks(torch.from_numpy(heatmaps), threshold)
+    expected = [find_peak(heatmap, "centroid", threshold) for heatmap in heatmaps]
+    assert found[0] is expected[0] is None
+    for ours, plain in zip(found[1:], expected[1:], strict=True):
+        assert ours == pytest.approx(plain, abs=1e-6)
+
+
+def test_blobs_of_any_shape_are_one():
+    spiral = np.zeros((40, 40), np.uint8)
+    for i in range(0, 20, 4):  # each square open at one corner, joined to the next
+        cv2.rectangle(spiral, (i, i), (39 - i, 39 - i), 1)
+        spiral[i + 1, i] = 0
+        spiral[i + 1 : i + 5, i + 4] = spiral[i, i + 4]
+    _, expected = cv2.connectedComponents(spiral, connectivity=8)
+    (found,) = blob_numbers(torch.from_numpy(spiral[None] > 0)).numpy()
+    pairs = set(zip(expected.ravel().tolist(), found.ravel().tolist(), strict=True))
+    assert (0, 0) in pairs
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})

@@ -60,7 +60,8 @@ def clip():
 def peaks(runtime, clip, peak="contour"):
     background = np.median(clip, axis=0).astype(np.uint8)
     chunk = FrameChunk(range(FRAMES), 0, FRAMES, clip, background=background)
-    heatmaps = dict(Detector(runtime, DetectorSettings()).heatmaps(chunk))
+    made = Detector(runtime, DetectorSettings()).heatmaps(chunk)
+    heatmaps = {frame: torch.as_tensor(heatmap).cpu().numpy() for frame, heatmap in made}
     levels = np.quantile(np.concatenate([h.ravel() for h in heatmaps.values()]), 0.98)
     settings = DetectorSettings(peak=peak, threshold=float(np.clip(levels, 0.01, 0.99)))
     return heatmaps, [d.peak for d in Detector(runtime, settings).detect(chunk)]
@@ -96,6 +97,17 @@ def test_half_precision_comes_close(clip):
     found = TorchRuntime(model, autocast=torch.bfloat16)(window)
     assert found.dtype == np.float32
     assert 0 < abs(found - expected).max() < 0.1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("peak", ["contour", "centroid"])
+@pytest.mark.parametrize(("arch", "config"), MODELS)
+def test_a_gpu_sees_what_a_cpu_sees(clip, arch, config, peak):
+    expected, expected_peaks = peaks(TorchRuntime(tiny(arch, config)), clip, peak)
+    found, found_peaks = peaks(TorchRuntime(tiny(arch, config), "cuda", batch=2), clip, peak)
+    assert max(float(abs(found[f] - expected[f]).max()) for f in expected) < 0.01
+    assert [p is None for p in found_peaks] == [p is None for p in expected_peaks]
 
 
 def test_auto(monkeypatch):

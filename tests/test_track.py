@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+import torch
 
 from tests.runs import ARCHIVE, check_one_row_per_frame, rows, run
 from tests.videos import make_video, truncate
@@ -36,6 +37,15 @@ def test_rows_do_not_depend_on_shards_workers_or_order(
     done = run("track", *sources, "--out", tmp_path, *options)
     assert done.returncode == 0, done.stderr
     assert rows(tmp_path) == rows(undisturbed[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_one_row_per_frame_on_a_gpu(archive, tiny_weights, tmp_path):
+    options = ["--weights", tiny_weights, "--device", "cuda"]
+    done = run("track", archive, "--out", tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    check_one_row_per_frame(rows(tmp_path), ARCHIVE)
 
 
 def test_broken_files_are_named_and_stop_nothing(tiny_weights, tmp_path):

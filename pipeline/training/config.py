@@ -138,7 +138,6 @@ FAST = TrainConfig(
             crop=(144, 256),
             zoom=0.25,
             flip=0.5,
-            reverse=0.5,
             brightness=0.15,
             contrast=0.2,
             colour=0.1,
