@@ -208,6 +208,9 @@ class TorchRuntime:
         # Convolutions with few channels run about twice as fast in this memory order on CPUs, and
         # the tensor cores of GPUs want it.
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        if self.device.type == "cuda":  # the first call loads kernels, for seconds
+            spec = self.spec
+            self(np.zeros((batch, spec.pictures, spec.height, spec.width, 3), np.uint8))
 
     @torch.inference_mode()
     def __call__(self, pictures: np.ndarray) -> Heatmaps:
