@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # `tracknet inspect` must not wait for PyTorch and Ray
     from pipeline.parity import Verdict
     from pipeline.training import TrainResult
 
+_FILE_WIDTH = 120  # columns of a table that goes into a file or a pipe
+
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[..., None]]:
@@ -67,7 +69,11 @@ def progress(label: str) -> Iterator[Callable[..., None]]:
 
 
 def console(stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False)
+    """Rich's console; where nobody watches, tables are as wide as they like, up to a limit."""
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal:
+        made.width = max(made.width, _FILE_WIDTH)
+    return made
 
 
 def print_table(
