@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from commands.options import as_json
+
+if TYPE_CHECKING:
+    from pipeline.decoder import Backend
 
 
 @click.command()
@@ -38,7 +41,7 @@ def benchmark(
     scaling: bool,
     clips: str,
     minutes: str,
-    decoder: str,
+    decoder: Backend,
     as_json: bool,
     **settings: Any,
 ) -> None:

@@ -37,7 +37,7 @@ from jobs.track import track, versions
 from pipeline import measure
 from pipeline.checkpoint import describe, find_weights, load_model, save_model
 from pipeline.complexity import model_card
-from pipeline.decoder import Decoder, DecoderLimits, decord_available
+from pipeline.decoder import Backend, Decoder, DecoderLimits, decord_available
 from pipeline.engine import DetectorSettings
 from pipeline.errors import InputError, WeightsError
 from pipeline.loop import loop_video
@@ -82,7 +82,7 @@ class BenchmarkSettings:
     runtimes: tuple[str, ...] = ("auto",)
     device: str = "cpu"
     batch: int = 0
-    backend: str = "decord"
+    backend: Backend = "decord"
     video: Path | None = None
     frames: int = 300
     repeats: int = 3
@@ -156,7 +156,7 @@ class _Benchmark:
         self.settings = settings
         self.folder = folder
         self.on_step = on_step
-        self.limits = DecoderLimits(backend=settings.backend)  # type: ignore[arg-type]
+        self.limits = DecoderLimits(backend=settings.backend)
         self.choices = [resolve(n, settings.device, settings.batch) for n in settings.runtimes]
         self.weights = self._weights()
         self.info = describe(self.weights)

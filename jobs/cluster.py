@@ -21,11 +21,11 @@ OBJECT_STORE_BYTES = 1 << 30
 
 
 @contextmanager
-def ray_session(workers: int) -> Iterator[None]:
+def ray_session(actors: int) -> Iterator[None]:
     """Join or start a Ray, and leave it.
 
     Args:
-        workers: decode workers that an embedded Ray must have room for beside the model.
+        actors: decode workers and models together, which an embedded Ray must have room for.
     """
     if inside_job():
         _join()
@@ -33,7 +33,7 @@ def ray_session(workers: int) -> Iterator[None]:
         # Logical cores: the model's threads and the decoders share the real ones.
         _init(
             address="local",
-            num_cpus=workers + 1,
+            num_cpus=actors,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             _node_ip_address="127.0.0.1",

@@ -36,7 +36,6 @@ from schemas.store import ResultKey, Store
 
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
 QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages
-MODELS_PER_GPU = 2  # while one copies pictures or makes rows, the other computes
 _BLOCK_BYTES = 16 << 20
 _PACKAGES = (
     "tracknet",
@@ -136,6 +135,7 @@ class _Run:
         self.spec = window_spec(load_model(self.weights))
         self.stride = settings.detector.stride_for(self.spec)
         self.choice = resolve(settings.runtime, self._device(), settings.batch)
+        self.models = 1 if self.choice.device == "cpu" else max(1, count_gpus())
         int8 = self.choice.name == "openvino-int8"
         self.quantized = find_quantized(self.weights) if int8 else None
         now = datetime.now(UTC)
@@ -166,7 +166,7 @@ class _Run:
         start_s = 0.0
         try:
             if todo.videos:
-                with ray_session(self.settings.workers):
+                with ray_session(self.settings.workers + self.models):
                     start_s = time.perf_counter() - clock
                     self._stream(todo, committer)
         except BaseException:
@@ -232,8 +232,6 @@ class _Run:
         from ray.data import ActorPoolStrategy, from_items
 
         _configure_ray_data()
-        on_gpu = self.choice.device != "cpu"
-        pool = MODELS_PER_GPU * max(1, count_gpus()) if on_gpu else 1
         threads = os.cpu_count() or 1
         frames = (
             from_items(shards, override_num_blocks=len(shards))
@@ -250,9 +248,9 @@ class _Run:
                 fn_constructor_args=(files, self.settings, self.choice, threads),
                 batch_size=None,
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=pool),
+                compute=ActorPoolStrategy(size=self.models),
                 num_cpus=1,
-                num_gpus=1 / MODELS_PER_GPU if on_gpu else 0,
+                num_gpus=0 if self.choice.device == "cpu" else 1,
             )
         )
         return frames.iter_batches(batch_size=None, batch_format="pyarrow")

@@ -262,7 +262,7 @@ def _train_on_ray(
 
     # Decoded before several processes would, and before a GPU is held.
     sources(settings, window_spec(build(settings.arch, settings.model)), on_clip)
-    with ray_session(settings.processes), _following(settings, on_progress):
+    with ray_session(settings.processes + 1), _following(settings, on_progress):
         trainer = TorchTrainer(
             _work,
             train_loop_config={"settings": settings, "fresh": fresh},

@@ -40,6 +40,7 @@ from pipeline.errors import DecodeTimeout, VideoError
 from pipeline.video import Video, video_from_message
 from pipeline.windows import Shard
 
+Backend = Literal["decord", "pyav"]
 SLOTS = 4
 BATCH_FRAMES = 8  # frames handed over at once; a slot of the shared memory holds as many
 
@@ -60,7 +61,7 @@ class DecoderLimits:
     memory_bytes: int = 4 << 30
     recycle_after: int = 64
     command: tuple[str, ...] = (sys.executable, "-P", "-m", "pipeline.decoder_child")
-    backend: Literal["decord", "pyav"] = "decord"
+    backend: Backend = "decord"
 
 
 @dataclass(frozen=True)

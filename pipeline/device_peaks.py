@@ -29,6 +29,12 @@ def centroid_peaks(heatmaps: Tensor, threshold: float) -> list[Peak | None]:
     Args:
         heatmaps: float32 `[N, H, W]`, probabilities in [0, 1], on any device.
         threshold: probability that a pixel must exceed, in (0, 1).
+
+    Returns:
+        N peaks in heatmap px, pixel centres at integers; None where no pixel exceeds the threshold.
+
+    Raises:
+        ValueError: see `blob_numbers`.
     """
     n, height, width = heatmaps.shape
     above = heatmaps > threshold
@@ -59,6 +65,9 @@ def blob_numbers(above: Tensor) -> Tensor:
 
     Returns:
         int64 `[N, H, W]`, 0 outside of blobs, else a number that the pixels of one blob share.
+
+    Raises:
+        ValueError: pictures of 2**24 pixels or more.
     """
     height, width = above.shape[1:]
     if height * width >= 2**24:

@@ -121,7 +121,7 @@ class Detector:
     def detect(self, chunk: FrameChunk) -> list[Detection]:
         """One detection per owned frame, in order."""
         found: dict[int, Peak | None] = {}
-        for done in self._batches(chunk):
+        for done in self.heatmaps(chunk):
             heatmaps = list(done.values())
             peaks = self.runtime.peaks(heatmaps, self.settings.peak, self.settings.threshold)
             found |= zip(done, peaks, strict=True)
@@ -129,13 +129,12 @@ class Detector:
             Detection(frame, frame not in chunk.missing, found.get(frame)) for frame in chunk.owned
         ]
 
-    def heatmaps(self, chunk: FrameChunk) -> Iterator[tuple[int, Heatmaps]]:
-        """`(frame, float32 [H, W])` for each owned frame with a picture, windows averaged."""
-        for done in self._batches(chunk):
-            yield from done.items()
+    def heatmaps(self, chunk: FrameChunk) -> Iterator[dict[int, Heatmaps]]:
+        """Heatmaps float32 `[H, W]` by frame, of the frames that each batch of windows completes.
 
-    def _batches(self, chunk: FrameChunk) -> Iterator[dict[int, Heatmaps]]:
-        """The frames that are done after each batch of windows, and their heatmaps."""
+        Every owned frame with a picture comes once, its windows averaged; where the heatmaps are
+        (in memory, on a GPU) is the runtime's.
+        """
         windows = windows_for(chunk.owned, chunk.n_frames, self.spec, self.stride)
         pending: dict[int, int] = defaultdict(int)
         for window in windows:

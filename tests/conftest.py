@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -16,6 +17,11 @@ from tests.videos import make_video
 
 # Ray starts one process per test session and machine; keep its noise and its telemetry out.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+# How long an example takes says something of the machine, not of the code.
+hypothesis.settings.register_profile("tracknet", deadline=None)
+hypothesis.settings.load_profile("tracknet")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -36,7 +36,7 @@ def centroid(picture: np.ndarray) -> np.ndarray:
     return np.array([(columns * light).sum(), (rows * light).sum()]) / light.sum()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from([None, (36, 64), (48, 48)]),

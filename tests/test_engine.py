@@ -63,7 +63,9 @@ def test_heatmaps_equal_the_plain_loop(pictures, stride):
         if not expected[N - 3 + i]:
             expected[N - 3 + i].append(closing[i].numpy())
     detector = Detector(TorchRuntime(model, batch=4), DetectorSettings(stride=stride))
-    found = dict(detector.heatmaps(chunk_of(pictures, range(N), range(N))))
+    batches = list(detector.heatmaps(chunk_of(pictures, range(N), range(N))))
+    found = {frame: heatmap for batch in batches for frame, heatmap in batch.items()}
+    assert sum(len(batch) for batch in batches) == N
     assert sorted(found) == list(range(N))
     for frame, heatmaps in expected.items():
         np.testing.assert_allclose(found[frame], np.mean(heatmaps, axis=0), atol=1e-6)

@@ -61,7 +61,7 @@ def peaks(runtime, clip, peak="contour"):
     background = np.median(clip, axis=0).astype(np.uint8)
     chunk = FrameChunk(range(FRAMES), 0, FRAMES, clip, background=background)
     made = Detector(runtime, DetectorSettings()).heatmaps(chunk)
-    heatmaps = {frame: torch.as_tensor(heatmap).cpu().numpy() for frame, heatmap in made}
+    heatmaps = {f: torch.as_tensor(h).cpu().numpy() for batch in made for f, h in batch.items()}
     levels = np.quantile(np.concatenate([h.ravel() for h in heatmaps.values()]), 0.98)
     settings = DetectorSettings(peak=peak, threshold=float(np.clip(levels, 0.01, 0.99)))
     return heatmaps, [d.peak for d in Detector(runtime, settings).detect(chunk)]

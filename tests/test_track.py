@@ -110,8 +110,6 @@ HEATMAP_MODELS = ("v1", "v2", "v3", "v3_attention", "v4", "v5", "v2_mdd", "v2_rs
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", HEATMAP_MODELS)
 def test_every_architecture_tracks(tmp_path, arch):
-    import torch
-
     from pipeline.checkpoint import save_model
     from pipeline.models import build
 
