@@ -100,6 +100,13 @@ def plan(
     help="Probability that a ball must exceed.",
 )
 @click.option(
+    "--link/--no-link",
+    default=True,
+    show_default=True,
+    help="Tell the ball from other candidates by the frames around; without, the strongest peak "
+    "of each frame is taken, as in published figures.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=0),
     default=0,
@@ -119,6 +126,7 @@ def track(
     stride: int | None,
     peak: str,
     threshold: float,
+    link: bool,
     shard_seconds: float,
     workers: int,
     fresh: bool,
@@ -133,17 +141,23 @@ def track(
 
     \b
     tracknet track matches/ --out tables/
-    tracknet track final.mp4 --out tables/ --stride 1 --peak contour
+    tracknet track final.mp4 --out tables/ --stride 1 --peak contour --no-link
     tracknet track matches/ --out tables/ --runtime openvino-int8
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
     """
     from jobs.console import print_report
     from jobs.settings import TrackSettings
     from pipeline.engine import DetectorSettings
+    from pipeline.link import LinkSettings
 
     settings = TrackSettings(
         weights=weights,
-        detector=DetectorSettings(stride=stride or 0, peak=peak, threshold=threshold),  # type: ignore[arg-type]
+        detector=DetectorSettings(
+            stride=stride or 0,
+            peak=peak,  # type: ignore[arg-type]
+            threshold=threshold,
+            link=LinkSettings() if link else None,
+        ),
         device=device,
         runtime=runtime,
         batch=batch,

@@ -10,6 +10,10 @@ import click
 
 PARTIAL = 3  # done, but not with everything; what is missing is named
 DEFAULT_WEIGHTS = "v5-nano"
+# As in pipeline.runtime, which is not imported here: PyTorch would come with it.
+RUNTIMES = (
+    "auto", "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-bf16", "openvino-int8",
+)  # fmt: skip
 
 Command = Callable[..., Any]
 
@@ -49,10 +53,11 @@ cutting_options = options(
 
 runtime_option = click.option(
     "--runtime",
-    type=click.Choice(["auto", "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-int8"]),
+    type=click.Choice(RUNTIMES),
     default="auto",
     show_default=True,
-    help="What computes the model; auto: OpenVINO on a CPU that has it, half precision on a GPU. "
+    help="What computes the model; auto: OpenVINO on a CPU that has it, bfloat16 where the CPU or "
+    "GPU computes it. "
     "openvino-int8 wants `tracknet weights quantize` first.",
 )
 

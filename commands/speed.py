@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.options import as_json
+from commands.options import RUNTIMES, as_json
 
 if TYPE_CHECKING:
     from pipeline.decoder import Backend
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 @click.option("--arch", default="v5", show_default=True, help="See `tracknet models`.")
 @click.option("--width", default=1.0, show_default=True, help="Of --arch: its share of channels.")
 @click.option("--runtime", "runtimes", multiple=True, default=("auto",), show_default=True,
-              type=click.Choice(["auto", "torch", "torch-bf16", "torch-fp16", "openvino",
-                                 "openvino-int8"]),
+              type=click.Choice(RUNTIMES),
               help="Again for more: models are timed in each, the whole in the first.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--batch", type=click.IntRange(min=0), default=0, help="Windows at once; 0: auto.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from commands.options import (
+    RUNTIMES,
     as_json,
     options,
 )
@@ -123,7 +124,7 @@ def quantize(
 @click.argument("file", metavar="NAME_OR_FILE")
 @clips_option
 @click.option("--runtime", "runtimes", multiple=True,
-              type=click.Choice(["torch-bf16", "torch-fp16", "openvino", "openvino-int8"]),
+              type=click.Choice(RUNTIMES[2:]),
               help="What to check; again for more.  [default: OpenVINO's]")  # fmt: skip
 @click.option("--split", default="test", show_default=True, help="Clips of this split, if any is.")
 @click.option("--frames", default=0, type=click.IntRange(min=0),

@@ -45,12 +45,11 @@ from pipeline.measure import Timing
 from pipeline.models import build
 from pipeline.quantize import SUFFIX, find_quantized, quantize, save_quantized
 from pipeline.reference import ReferenceLoop
-from pipeline.runtime import OPENVINO_RUNTIMES, Runtime, open_runtime, resolve, window_spec
+from pipeline.runtime import Runtime, open_runtime, resolve, window_spec
 from pipeline.synth import SynthConfig, write_dataset
 from pipeline.video import Video
 from pipeline.windows import Shard
 from schemas.store import ResultKey, Store
-from schemas.tables import DETECTED
 
 CLIP_FRAMES = 120  # drawn once; longer videos repeat it
 MODEL_WINDOWS = 8  # that a model is timed on
@@ -231,7 +230,7 @@ class _Benchmark:
 
     def _model(self) -> dict[str, Any]:
         card = model_card(self.info.arch, self.info.config)
-        int8 = any(choice.name == OPENVINO_RUNTIMES[1] for choice in self.choices)
+        int8 = any(choice.name == "openvino-int8" for choice in self.choices)
         return {
             "arch": self.info.arch,
             "config": self.info.config,
@@ -276,7 +275,8 @@ class _Benchmark:
 
     def _runtime(self, name: str) -> Runtime:
         choice = next(choice for choice in self.choices if choice.name == name)
-        quantized = find_quantized(self.weights).network() if name == OPENVINO_RUNTIMES[1] else None
+        int8 = name == "openvino-int8"
+        quantized = find_quantized(self.weights).network() if int8 else None
         return open_runtime(choice, load_model(self.weights), quantized)
 
     def _time_commit(self, path: Path) -> Timing:
@@ -288,7 +288,7 @@ class _Benchmark:
             nonlocal frames
             store = Store(self.folder / f"commit{next(runs)}")
             plan = make_plan([path], self.spec, self.spec.frames, 20.0, self.limits, store)
-            committer = Committer(store, ResultKey("", {}), "benchmark", {})
+            committer = Committer(store, ResultKey("", {}), DetectorSettings(), "benchmark", {})
             (video,) = plan.videos
             frames = video.frames
             tables = [t for shard in committer.expect(video) for t in _rows(video.video_id, shard)]
@@ -350,10 +350,8 @@ def _rows(video_id: str, shard: range) -> list[pa.Table]:
     """What the model sends for a shard: rows of 24 frames at a time, then the end row."""
     base = {"video_id": video_id, "shard_first": shard.start}
     ball = {
-        "status": DETECTED,
-        "x_px": 1.0,
-        "y_px": 1.0,
-        "score": 1.0,
+        "decoded": True,
+        "candidates": [{"x_px": 1.0, "y_px": 1.0, "score": 1.0}],
         "model_s": 0.0,
         "began": 0.0,
     }

@@ -1,7 +1,9 @@
 """From frame rows to published videos: the exactly-once commit.
 
 Rows come in any order, from any worker, perhaps twice.  A `Committer` gathers them per shard,
-stages a shard when it is whole, and publishes a video when all its shards are staged.  What was
+stages a shard when it is whole, and publishes a video when all its shards are staged.  Only then,
+with the candidates of all its frames at hand, the ball is told from the rest (`pipeline.link`), so
+a trajectory does not depend on how the video was cut.  What was
 staged before a crash is taken as it is.  It keeps in memory only the rows of shards in flight.
 """
 
@@ -18,11 +20,21 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.plan import PlannedVideo, Unreadable, video_from_row
+from pipeline.engine import DetectorSettings
+from pipeline.link import Candidates, link
 from pipeline.video import Video
 from schemas.store import ResultKey, Store
-from schemas.tables import ABSENT, DETECTED, SCHEMA_VERSION, STAGED, TRAJECTORIES, UNDECODABLE
+from schemas.tables import (
+    ABSENT,
+    DETECTED,
+    SCHEMA_VERSION,
+    STAGED,
+    STATUSES,
+    TRAJECTORIES,
+    UNDECODABLE,
+)
 
-ROW_COLUMNS = ["frame", "status", "x_px", "y_px", "score"]
+_LINK_WIDTH = 512  # px; see `pipeline.link`
 
 
 @dataclass
@@ -58,19 +70,27 @@ class Committer:
     Args:
         store: the output folder, locked by the caller.
         key: what the rows are made with.
+        detector: how candidates were found, and how the ball is chosen of them.
         run_id: of the run, for the manifests.
         metadata: for every trajectory file (weights, settings, versions).
     """
 
     def __init__(
-        self, store: Store, key: ResultKey, run_id: str, metadata: Mapping[str, Any]
+        self,
+        store: Store,
+        key: ResultKey,
+        detector: DetectorSettings,
+        run_id: str,
+        metadata: Mapping[str, Any],
     ) -> None:
         self.store = store
         self.key = key
+        self.detector = detector
         self.run_id = run_id
         self.metadata = metadata
         self.totals = CommitTotals()
         self._videos: dict[str, PlannedVideo] = {}
+        self._todo: dict[str, list[range]] = {}
         self._missing: dict[str, set[int]] = {}
         self._open: dict[tuple[str, int], _OpenShard] = {}
 
@@ -81,6 +101,7 @@ class Committer:
         """
         todo = [s for s in video.shards if not self.store.is_staged(video.video_id, s)]
         self._videos[video.video_id] = video
+        self._todo[video.video_id] = todo
         self._missing[video.video_id] = {shard.start for shard in todo}
         if not todo:
             self._publish(video.video_id)
@@ -95,9 +116,8 @@ class Committer:
                 shard.report = json.loads(row["report"])
                 self.totals.decode_s += shard.report["decode_s"]
             elif row["frame"] not in shard.rows:  # a retried task may deliver a row again
-                shard.rows[row["frame"]] = {name: row[name] for name in ROW_COLUMNS}
+                shard.rows[row["frame"]] = {name: row[name] for name in STAGED.names}
                 self.totals.frames += 1
-                self.totals.detected += row["status"] == DETECTED
                 self.totals.model_s += row["model_s"]
                 self.totals.model_began = min(self.totals.model_began, row["began"])
         touched = zip(table["video_id"].to_pylist(), table["shard_first"].to_pylist(), strict=True)
@@ -111,7 +131,8 @@ class Committer:
             return  # staged already: the task was retried after its last row had arrived
         assert shard.report is not None
         owned = range(*shard.report["owned"])
-        rows = [shard.rows.get(frame, {"frame": frame, "status": UNDECODABLE}) for frame in owned]
+        lost = {"decoded": False, "candidates": []}
+        rows = [shard.rows.get(frame, {"frame": frame, **lost}) for frame in owned]
         self.store.stage(video_id, owned, pa.Table.from_pylist(rows, STAGED), shard.report)
         self._missing[video_id].discard(first)
         if not self._missing[video_id]:
@@ -126,7 +147,9 @@ class Committer:
         for source in (video.source, *planned.copies):
             named = [{**row, "source": source} for row in problems]
             self.store.write_quarantine(source, named)
-        counts = {name: staged["status"].to_pylist().count(name) for name in _COUNTED}
+        rows = trajectory_table(video, choose_balls(staged, video.width, self.detector))
+        status = np.array(rows["status"].to_pylist())
+        counts = {name: int((status == name).sum()) for name in STATUSES}
         decoders = sorted({name for report in reports for name in report["decoders"]})
         manifest = {
             "video_id": video_id,
@@ -144,15 +167,48 @@ class Committer:
             "decoder": "+".join(decoders),
             "time_base": str(video.time_base),
         }
-        self.store.publish(trajectory_table(video, staged), manifest, metadata)
+        self.store.publish(rows, manifest, metadata)
         self.totals.videos += 1
+        for shard in self._todo.pop(video_id):
+            self.totals.detected += int((status[shard.start : shard.stop] == DETECTED).sum())
 
 
-_COUNTED = (DETECTED, ABSENT, UNDECODABLE)
+def choose_balls(staged: pa.Table, width: int, settings: DetectorSettings) -> pa.Table:
+    """One ball per frame, or none, out of the candidates.
+
+    Args:
+        staged: rows of `schemas.tables.STAGED`, all frames of a video in order.
+        width: of its picture, px.
+        settings: how candidates were found, and how the ball is chosen.
+
+    Returns:
+        `frame`, `status`, `x_px`, `y_px` and `score` of each frame, as in `TRAJECTORIES`.
+    """
+    lists = staged["candidates"].combine_chunks()
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    offsets = offsets - offsets[0]
+    found = lists.flatten()
+    if settings.link is None:
+        chosen = np.where(np.diff(offsets) > 0, offsets[:-1], -1)
+    else:
+        xy = np.column_stack([found.field(name).to_numpy() for name in ("x_px", "y_px")])
+        score = found.field("score").to_numpy().astype(np.float64)
+        candidates = Candidates(offsets, xy.astype(np.float64) * _LINK_WIDTH / width, score)
+        chosen = link(candidates, settings.link, settings.threshold)
+    seen = chosen >= 0
+    decoded = staged["decoded"].to_numpy()
+    picked = pa.array(chosen, mask=~seen)
+    return pa.table(
+        {
+            "frame": staged["frame"],
+            "status": np.where(decoded, np.where(seen, DETECTED, ABSENT), UNDECODABLE),
+            **{name: found.field(name).take(picked) for name in ("x_px", "y_px", "score")},
+        }
+    )
 
 
 def trajectory_table(video: Video, rows: pa.Table) -> pa.Table:
-    """Staged rows as rows of `schemas.tables.TRAJECTORIES`, with time and normalised position."""
+    """Chosen balls as rows of `schemas.tables.TRAJECTORIES`, with time and normalised position."""
     n = len(rows)
     status = np.array(rows["status"].to_pylist())
     times = video.time_s()

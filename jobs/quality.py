@@ -6,6 +6,7 @@ Both decode the clips they look at into the cache that training uses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -24,9 +25,9 @@ from pipeline.quantize import (
     save_quantized,
 )
 from pipeline.runtime import (
-    OPENVINO_RUNTIMES,
     OpenVinoRuntime,
     TorchRuntime,
+    computes_bf16,
     openvino_available,
     window_spec,
 )
@@ -150,8 +151,8 @@ def _ready(weights: Path) -> list[str]:
     """OpenVINO's runtimes that can run these weights now."""
     if not openvino_available():
         raise InputError("there is no OpenVINO to check: pip install 'tracknet[openvino]'")
-    try:
+    ready = ["openvino", "openvino-bf16"] if computes_bf16("cpu") else ["openvino"]
+    with suppress(WeightsError):
         find_quantized(weights)
-    except WeightsError:
-        return [OPENVINO_RUNTIMES[0]]
-    return list(OPENVINO_RUNTIMES)
+        ready.append("openvino-int8")
+    return ready

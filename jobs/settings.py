@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.decoder import DecoderLimits
@@ -64,6 +64,7 @@ class TrackSettings:
             "stride": stride,
             "peak": self.detector.peak,
             "threshold": self.detector.threshold,
+            "link": asdict(self.detector.link) if self.detector.link else {},
             "device": choice.device.split(":")[0],
             "runtime": choice.name,
             "quantized": quantized or "",

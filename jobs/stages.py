@@ -31,7 +31,7 @@ from pipeline.peaks import to_source
 from pipeline.video import Video
 from pipeline.windows import Chunk, Shard, WindowSpec, cut_chunks, needed_frames
 from schemas.store import Store
-from schemas.tables import ABSENT, DETECTED, UNDECODABLE
+from schemas.tables import CANDIDATES
 
 if TYPE_CHECKING:
     from pipeline.quantize import Quantized
@@ -58,10 +58,8 @@ FRAME_ROW = pa.schema(
         ("video_id", pa.string()),
         ("shard_first", pa.int32()),
         ("frame", pa.int32()),
-        ("status", pa.string()),
-        ("x_px", pa.float32()),
-        ("y_px", pa.float32()),
-        ("score", pa.float32()),
+        ("decoded", pa.bool_()),
+        ("candidates", CANDIDATES),
         ("report", pa.string()),
         ("model_s", pa.float64()),
         ("began", pa.float64()),
@@ -198,7 +196,7 @@ class ModelFiles:
 
 
 class DetectStage:
-    """Hosts the model and turns chunks into frame rows.
+    """Hosts the model and turns chunks into rows of candidates for the ball.
 
     Args:
         files: of the model, in the object store.
@@ -256,21 +254,22 @@ class DetectStage:
                 "video_id": row["video_id"],
                 "shard_first": row["shard_first"],
                 "frame": detection.frame,
+                "decoded": detection.decoded,
+                "candidates": _candidates(detection, (spec.width, spec.height), source_size),
                 "model_s": seconds_per_frame,
                 "began": began,
-                **_ball(detection, (spec.width, spec.height), source_size),
             }
             for detection in detections
         ]
         return pa.Table.from_pylist(rows, FRAME_ROW)
 
 
-def _ball(
+def _candidates(
     detection: Detection, network_size: tuple[int, int], source_size: tuple[int, int]
-) -> dict[str, Any]:
-    if not detection.decoded:
-        return {"status": UNDECODABLE}
-    if detection.peak is None:
-        return {"status": ABSENT}
-    x_px, y_px = to_source(detection.peak, network_size, source_size)
-    return {"status": DETECTED, "x_px": x_px, "y_px": y_px, "score": detection.peak.score}
+) -> list[dict[str, float]]:
+    """The value of `schemas.tables.CANDIDATES` of a frame."""
+    found = []
+    for peak in detection.candidates:
+        x_px, y_px = to_source(peak, network_size, source_size)
+        found.append({"x_px": x_px, "y_px": y_px, "score": peak.score})
+    return found

@@ -160,7 +160,9 @@ class _Run:
         deciding = self.settings.deciding(self.stride, self.choice, network)
         key = ResultKey(self.info.hash, deciding)
         self.store.claim(key)
-        committer = Committer(self.store, key, self.run_id, self._metadata(key))
+        committer = Committer(
+            self.store, key, self.settings.detector, self.run_id, self._metadata(key)
+        )
         todo, skipped = self._todo(plan)
         self._write_run(key, "running", committer.totals, skipped, None)
         start_s = 0.0

@@ -5,8 +5,8 @@ GPU makes heatmaps faster than a CPU core can look at them.
 
 >>> heatmaps = torch.zeros(2, 4, 6)
 >>> heatmaps[1, 1, 2:4] = 0.75
->>> centroid_peaks(heatmaps, threshold=0.5)
-[None, Peak(x=2.5, y=1.0, score=0.75)]
+>>> centroid_peaks(heatmaps, threshold=0.5, limit=2)
+[[], [Peak(x=2.5, y=1.0, score=0.75)]]
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ _SWEEPS = 8  # between two looks at whether anything still changes; each look wa
 
 
 @torch.inference_mode()
-def centroid_peaks(heatmaps: Tensor, threshold: float) -> list[Peak | None]:
-    """The ball of each heatmap, as `find_peak(heatmap, "centroid", threshold)` finds it.
+def centroid_peaks(heatmaps: Tensor, threshold: float, limit: int) -> list[list[Peak]]:
+    """The strongest peaks of each heatmap, as `find_candidates(heatmap, "centroid", ...)` does it.
 
-    Where two blobs of a heatmap have equal evidence, either may be taken.
+    Where two blobs of a heatmap have equal evidence, either may come first.
 
     Args:
         heatmaps: float32 `[N, H, W]`, probabilities in [0, 1], on any device.
         threshold: probability that a pixel must exceed, in (0, 1).
+        limit: how many peaks of a heatmap at most.
 
     Returns:
-        N peaks in heatmap px, pixel centres at integers; None where no pixel exceeds the threshold.
+        N lists of peaks in heatmap px, pixel centres at integers, strongest first.
 
     Raises:
         ValueError: see `blob_numbers`.
@@ -40,18 +41,21 @@ def centroid_peaks(heatmaps: Tensor, threshold: float) -> list[Peak | None]:
     above = heatmaps > threshold
     blobs = blob_numbers(above).flatten(1)
     weights = torch.where(above, heatmaps, 0).flatten(1).double()
-    evidence = weights.new_zeros(n, height * width + 1).scatter_add_(1, blobs, weights)
-    strongest = evidence.argmax(1, keepdim=True)
-    weights = torch.where(blobs == strongest, weights, 0)
     ys, xs = torch.meshgrid(
         torch.arange(height, device=heatmaps.device),
         torch.arange(width, device=heatmaps.device),
         indexing="ij",
     )
-    total = weights.sum(1)
-    x, y = (weights @ places.flatten().double() / total for places in (xs, ys))
-    found = torch.stack([x, y, weights.amax(1)], dim=1).tolist()
-    return [Peak(*numbers) if numbers[2] else None for numbers in found]
+    zeros = weights.new_zeros(n, height * width + 1)
+    evidence, x, y = (
+        zeros.scatter_add(1, blobs, weights * factor)
+        for factor in (weights.new_ones(()), xs.flatten(), ys.flatten())
+    )
+    score = zeros.scatter_reduce(1, blobs, weights, "amax")
+    total, strongest = evidence.topk(limit, 1)
+    x, y, score = (of_blob.gather(1, strongest) for of_blob in (x, y, score))
+    found = torch.stack([x / total, y / total, score], dim=2)
+    return [[Peak(*numbers) for numbers in peaks if numbers[2]] for peaks in found.tolist()]
 
 
 def blob_numbers(above: Tensor) -> Tensor:

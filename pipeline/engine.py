@@ -1,13 +1,13 @@
-"""The engine: frames in, balls out, for any heatmap model.
+"""The engine: frames in, candidates for the ball out, for any heatmap model.
 
 A `Detector` lays windows over the frames of a chunk, has a runtime compute heatmaps, averages those
-of overlapping windows, and takes one peak per frame.  What a model wants (frames per window, input
-size, background) is read from its `spec`; no model is a special case here.
+of overlapping windows, and takes the peaks of each frame.  What a model wants (frames per window,
+input size, background) is read from its `spec`; no model is a special case here.
 
     runtime = TorchRuntime(load_model("v5.safetensors"))
     detector = Detector(runtime, DetectorSettings(stride=3))
     for detection in detector.detect(chunk_frames):
-        print(detection.frame, detection.peak)
+        print(detection.frame, detection.candidates)
 
 The batch size is fixed and a last, smaller batch is padded, so that every window is computed by
 the same kernels whatever the chunk holds: results do not depend on how a video was cut.
@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.errors import InputError
+from pipeline.link import LinkSettings
 from pipeline.peaks import Peak, PeakMode
 from pipeline.windows import Window, WindowSpec, check_stride, windows_for
 
@@ -40,15 +41,28 @@ class DetectorSettings:
         stride: frames between windows; 0 stands for the model's own (each frame in one window).
         peak: `contour` (as published) or `centroid` (sub-pixel).
         threshold: probability that a ball must exceed.
+        link: how the ball is told from other candidates by the frames around (`pipeline.link`);
+            None takes the strongest peak of each frame, as published.
     """
 
     stride: int = 0
     peak: PeakMode = "centroid"
     threshold: float = 0.5
+    link: LinkSettings | None = field(default_factory=LinkSettings)
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise InputError(f"threshold {self.threshold}: must lie between 0 and 1")
+
+    @property
+    def floor(self) -> float:
+        """Probability that a candidate must exceed."""
+        return self.threshold if self.link is None else self.threshold * self.link.floor
+
+    @property
+    def limit(self) -> int:
+        """Candidates of a frame at most."""
+        return 1 if self.link is None else self.link.candidates
 
     def stride_for(self, spec: WindowSpec) -> int:
         """The stride in frames for a model with this `spec`; `InputError` when it cannot be."""
@@ -93,12 +107,12 @@ class Detection:
     Attributes:
         frame: absolute index.
         decoded: False when the frame has no picture; then nothing is known of a ball.
-        peak: in network pixels; None when no ball was seen.
+        candidates: in network pixels, strongest first; none when nothing was seen.
     """
 
     frame: int
     decoded: bool
-    peak: Peak | None
+    candidates: tuple[Peak, ...]
 
 
 class Detector:
@@ -120,13 +134,15 @@ class Detector:
 
     def detect(self, chunk: FrameChunk) -> list[Detection]:
         """One detection per owned frame, in order."""
-        found: dict[int, Peak | None] = {}
+        settings = self.settings
+        found: dict[int, list[Peak]] = {}
         for done in self.heatmaps(chunk):
             heatmaps = list(done.values())
-            peaks = self.runtime.peaks(heatmaps, self.settings.peak, self.settings.threshold)
+            peaks = self.runtime.peaks(heatmaps, settings.peak, settings.floor, settings.limit)
             found |= zip(done, peaks, strict=True)
         return [
-            Detection(frame, frame not in chunk.missing, found.get(frame)) for frame in chunk.owned
+            Detection(frame, frame not in chunk.missing, tuple(found.get(frame, ())))
+            for frame in chunk.owned
         ]
 
     def heatmaps(self, chunk: FrameChunk) -> Iterator[dict[int, Heatmaps]]:

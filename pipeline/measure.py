@@ -24,7 +24,7 @@ import psutil
 import torch
 
 from pipeline.decoder import BATCH_FRAMES, Decoder, DecoderLimits
-from pipeline.peaks import PeakMode, find_peaks
+from pipeline.peaks import PeakMode, find_peak
 from pipeline.probe import decode_all
 from pipeline.reference import ReferenceLoop
 from pipeline.runtime import Runtime, to_frames
@@ -189,7 +189,7 @@ def time_reference_model(loop: ReferenceLoop, windows: np.ndarray, repeats: int)
 
 def time_peaks(heatmaps: np.ndarray, mode: PeakMode, repeats: int) -> Timing:
     """Peak finding on heatmaps float32 `[N, H, W]`."""
-    return time_work(lambda: find_peaks(heatmaps, mode, 0.5), len(heatmaps), repeats)
+    return time_work(lambda: [find_peak(h, mode, 0.5) for h in heatmaps], len(heatmaps), repeats)
 
 
 def time_reference(loop: ReferenceLoop, path: Path, frames: int, repeats: int) -> Timing:

@@ -141,12 +141,12 @@ def judge(runtime: Runtime, clip: LabelledClip) -> NDArray[np.int8]:
     spec, n = runtime.spec, len(clip.frames)
     background = clip.background if spec.background else None
     chunk = FrameChunk(range(n), 0, n, clip.frames, background=background)
-    detector = Detector(runtime, DetectorSettings(peak="contour"))
+    detector = Detector(runtime, DetectorSettings(peak="contour", link=None))
     model_size = (spec.width, spec.height)
     predicted = np.full((n, 2), np.nan)
     for detection in detector.detect(chunk):
-        if detection.peak is not None:
-            predicted[detection.frame] = to_source(detection.peak, model_size, clip.clip.size)
+        for peak in detection.candidates:
+            predicted[detection.frame] = to_source(peak, model_size, clip.clip.size)
     outcomes, _ = score_clip(
         predicted[clip.labelled],
         clip.xy_source[clip.labelled],

@@ -1,11 +1,12 @@
-"""From a heatmap to a ball: one peak per frame, or none.
+"""From a heatmap to balls: the peaks of a frame, strongest first.
 
-Two ways, and the difference matters when numbers are compared:
+Which of several peaks is the ball is decided later, by what the frames before and after show
+(`pipeline.link`).  Two ways to a peak, and the difference matters when numbers are compared:
 
 - `contour` is what published TrackNet figures were measured with: the heatmap is cut to 8 bits and
   thresholded, the largest outer contour is taken, its centroid is truncated to whole pixels.
-- `centroid` weighs the pixels of the strongest blob by their probability: sub-pixel, and the
-  blob is chosen by its evidence, not by its area.
+- `centroid` weighs the pixels of a blob by their probability: sub-pixel, and the strongest blob is
+  that with the most evidence, not with the largest area.
 
 >>> heatmap = np.zeros((4, 6), np.float32)
 >>> heatmap[1, 2:4] = 0.9
@@ -19,7 +20,6 @@ This module knows nothing of models, windows or time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
 import cv2
@@ -40,29 +40,35 @@ class Peak(NamedTuple):
 
 
 def find_peak(heatmap: np.ndarray, mode: PeakMode, threshold: float) -> Peak | None:
-    """The ball of one heatmap.
+    """The strongest peak of one heatmap, None when no pixel exceeds the threshold.
+
+    See `find_candidates` for the arguments.
+    """
+    found = find_candidates(heatmap, mode, threshold, limit=1)
+    return found[0] if found else None
+
+
+def find_candidates(
+    heatmap: np.ndarray, mode: PeakMode, threshold: float, limit: int
+) -> list[Peak]:
+    """The strongest peaks of one heatmap.
 
     Args:
         heatmap: float32 `[H, W]`, probabilities in [0, 1].
         mode: `contour` or `centroid`.
         threshold: probability that a pixel must exceed, in (0, 1).  In contour mode the
             comparison is made in 8 bits, as published: `uint8(p * 255) > int(threshold * 255)`.
+        limit: how many at most.
 
     Returns:
-        The peak in heatmap pixels, or None when no pixel exceeds the threshold.
+        Peaks in heatmap pixels, strongest first: by area (`contour`), by the sum of probabilities
+        (`centroid`).
     """
     if mode == "contour":
-        return _contour_peak(heatmap, threshold)
+        return _contour_peaks(heatmap, threshold, limit)
     if mode == "centroid":
-        return _centroid_peak(heatmap, threshold)
+        return _centroid_peaks(heatmap, threshold, limit)
     raise InputError(f"peak mode {mode!r}: choose one of {', '.join(PEAK_MODES)}")
-
-
-def find_peaks(
-    heatmaps: Iterable[np.ndarray], mode: PeakMode, threshold: float
-) -> list[Peak | None]:
-    """The ball of each heatmap, see `find_peak`."""
-    return [find_peak(heatmap, mode, threshold) for heatmap in heatmaps]
 
 
 def to_source(
@@ -82,13 +88,17 @@ def to_source(
     return (peak.x + 0.5) * scale_x - 0.5, (peak.y + 0.5) * scale_y - 0.5
 
 
-def _contour_peak(heatmap: np.ndarray, threshold: float) -> Peak | None:
+def _contour_peaks(heatmap: np.ndarray, threshold: float, limit: int) -> list[Peak]:
     level = int(threshold * 255)
     mask = ((heatmap * 255).astype(np.uint8) > level).astype(np.uint8)
     if not mask.any():
-        return None
+        return []
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    contour = max(contours, key=cv2.contourArea)
+    largest = sorted(contours, key=cv2.contourArea, reverse=True)[:limit]
+    return [_contour_peak(heatmap, contour) for contour in largest]
+
+
+def _contour_peak(heatmap: np.ndarray, contour: np.ndarray) -> Peak:
     moments = cv2.moments(contour)
     if moments["m00"] > 0:
         x, y = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
@@ -99,17 +109,17 @@ def _contour_peak(heatmap: np.ndarray, threshold: float) -> Peak | None:
     return Peak(float(int(x)), float(int(y)), float(score))
 
 
-def _centroid_peak(heatmap: np.ndarray, threshold: float) -> Peak | None:
-    mask = (heatmap > threshold).astype(np.uint8)
+def _centroid_peaks(heatmap: np.ndarray, threshold: float, limit: int) -> list[Peak]:
+    mask = heatmap > threshold
     if not mask.any():
-        return None
-    n_blobs, labels = cv2.connectedComponents(mask, connectivity=8)
-    evidence = np.bincount(labels.ravel(), weights=heatmap.ravel(), minlength=n_blobs)
-    ys, xs = np.nonzero(labels == 1 + int(evidence[1:].argmax()))
+        return []
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    ys, xs = np.nonzero(mask)
+    blobs: np.ndarray = labels[ys, xs].astype(np.intp) - 1
     weights = heatmap[ys, xs].astype(np.float64)
-    total = weights.sum()
-    return Peak(
-        float((xs * weights).sum() / total),
-        float((ys * weights).sum() / total),
-        float(weights.max()),
-    )
+    evidence = np.bincount(blobs, weights)
+    strongest = np.argsort(-evidence, kind="stable")[:limit]
+    x, y = np.bincount(blobs, xs * weights) / evidence, np.bincount(blobs, ys * weights) / evidence
+    score = np.zeros(len(evidence))
+    np.maximum.at(score, blobs, weights)
+    return [Peak(float(x[i]), float(y[i]), float(score[i])) for i in strongest]

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import InputError, VideoError
-from pipeline.peaks import Peak, find_peaks
+from pipeline.peaks import Peak, find_peak
 from pipeline.runtime import to_frames, window_spec
 
 
@@ -61,7 +61,7 @@ class ReferenceLoop:
 
     def look(self, window: np.ndarray) -> list[Peak | None]:
         """The balls of one window, uint8 `[T, H, W, 3]` RGB."""
-        return find_peaks(self.heatmaps(window), "contour", 0.5)
+        return [find_peak(heatmap, "contour", 0.5) for heatmap in self.heatmaps(window)]
 
     @torch.inference_mode()
     def heatmaps(self, window: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     runtime = open_runtime(resolve("auto", "cpu"), model)
     heatmaps = runtime(pictures)      # uint8 [batch, P, H, W, 3] -> float32 [batch, targets, H, W]
-    balls = runtime.peaks(heatmaps[0], "centroid", 0.5)
+    balls = runtime.peaks(heatmaps[0], "centroid", 0.5, limit=1)
 
 | name            | what runs                                                                |
 |-----------------|--------------------------------------------------------------------------|
@@ -10,8 +10,9 @@
 | `torch-bf16`    | PyTorch, convolutions and matrix products in bfloat16                     |
 | `torch-fp16`    | the same in float16, for GPUs without bfloat16                            |
 | `openvino`      | OpenVINO in float32, CPU                                                  |
+| `openvino-bf16` | OpenVINO in bfloat16, CPUs with instructions for it                       |
 | `openvino-int8` | OpenVINO, quantized by `pipeline.quantize`, CPU                           |
-| `auto`          | `openvino` on a CPU that has it, half precision on a GPU, else `torch`    |
+| `auto`          | OpenVINO on a CPU that has it, bfloat16 where the device computes it      |
 
 The number of windows in a call is fixed when a runtime is made, so a window is always computed by
 the same kernels.  Bits differ between runtimes, so the name of the runtime decides rows.
@@ -36,16 +37,18 @@ from torch import Tensor, nn
 
 from pipeline.device_peaks import centroid_peaks
 from pipeline.errors import InputError
-from pipeline.peaks import Peak, PeakMode, find_peaks
+from pipeline.peaks import Peak, PeakMode, find_candidates
 from pipeline.windows import WindowSpec
 
 if TYPE_CHECKING:
     import openvino
 
 Heatmaps = np.ndarray | Tensor  # both can be indexed, added and divided, which is all we do
-RuntimeName = Literal["torch", "torch-bf16", "torch-fp16", "openvino", "openvino-int8"]
+RuntimeName = Literal[
+    "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-bf16", "openvino-int8"
+]
 RUNTIMES: tuple[str, ...] = ("auto", *get_args(RuntimeName))
-OPENVINO_RUNTIMES = ("openvino", "openvino-int8")
+OPENVINO_RUNTIMES = ("openvino", "openvino-bf16", "openvino-int8")
 AUTOCAST = {"torch-bf16": torch.bfloat16, "torch-fp16": torch.float16}
 CUDA_BATCH = 8  # windows; a GPU needs several at once to be busy, a CPU does not
 
@@ -66,9 +69,9 @@ class Runtime(Protocol):
         ...
 
     def peaks(
-        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float
-    ) -> list[Peak | None]:
-        """The ball of each heatmap float32 `[H, W]`, see `pipeline.peaks.find_peak`."""
+        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float, limit: int
+    ) -> list[list[Peak]]:
+        """The peaks of each heatmap float32 `[H, W]`, see `pipeline.peaks.find_candidates`."""
         ...
 
 
@@ -110,7 +113,7 @@ def resolve(name: str, device: str, batch: int = 0) -> RuntimeChoice:
         if not openvino_available():
             raise InputError(f"runtime {name} needs OpenVINO: pip install 'tracknet[openvino]'")
     if name == "auto":
-        name = _best_on_cpu() if on_cpu else _best_on_cuda()
+        name = _best(device)
     return RuntimeChoice(name, device, batch or (1 if on_cpu else CUDA_BATCH))
 
 
@@ -119,15 +122,25 @@ def openvino_available() -> bool:
     return find_spec("openvino") is not None
 
 
-def _best_on_cpu() -> str:
-    return "openvino" if openvino_available() else "torch"
+def computes_bf16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16; elsewhere it is emulated, and slow."""
+    if torch.device(device).type == "cuda":
+        # The driver of a cluster may have no GPU to ask; the GPUs of the last years have it.
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+    able: dict[str, bool] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # PyTorch 2.11 cannot tell
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def _best_on_cuda() -> str:
-    # The driver of a cluster may have no GPU to ask; the GPUs of the last years have bfloat16.
-    asked = torch.cuda.is_available()
-    bf16 = not asked or torch.cuda.is_bf16_supported(including_emulation=False)
-    return "torch-bf16" if bf16 else "torch-fp16"
+def _best(device: str) -> str:
+    if torch.device(device).type == "cuda":
+        return "torch-bf16" if computes_bf16(device) else "torch-fp16"
+    if not openvino_available():
+        return "torch"
+    return "openvino-bf16" if computes_bf16(device) else "openvino"
 
 
 def window_spec(model: nn.Module) -> WindowSpec:
@@ -162,8 +175,10 @@ def open_runtime(
     Raises:
         InputError: the model makes no heatmaps, or the quantized network has another batch.
     """
-    if choice.name == "openvino":
-        return OpenVinoRuntime(to_openvino(model, choice.batch), window_spec(model), threads)
+    if choice.name in ("openvino", "openvino-bf16"):
+        network = to_openvino(model, choice.batch)
+        precision = choice.name.partition("-")[2] or "f32"
+        return OpenVinoRuntime(network, window_spec(model), threads, precision)
     if choice.name == "openvino-int8":
         assert quantized is not None
         runtime = OpenVinoRuntime(quantized, window_spec(model), threads)
@@ -223,12 +238,13 @@ class TorchRuntime:
         return heatmaps if self.device.type == "cuda" else heatmaps.numpy()
 
     def peaks(
-        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float
-    ) -> list[Peak | None]:
-        """The ball of each heatmap; the published contours are followed on the CPU."""
+        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float, limit: int
+    ) -> list[list[Peak]]:
+        """The peaks of each heatmap; the published contours are followed on the CPU."""
+        maps = [torch.as_tensor(heatmap) for heatmap in heatmaps]
         if self.device.type == "cuda" and mode == "centroid":
-            return centroid_peaks(torch.stack([torch.as_tensor(h) for h in heatmaps]), threshold)
-        return find_peaks((torch.as_tensor(h).cpu().numpy() for h in heatmaps), mode, threshold)
+            return centroid_peaks(torch.stack(maps), threshold, limit)
+        return [find_candidates(h.cpu().numpy(), mode, threshold, limit) for h in maps]
 
 
 class OpenVinoRuntime:
@@ -238,10 +254,15 @@ class OpenVinoRuntime:
         network: from `to_openvino` or `pipeline.quantize`; its batch is fixed.
         spec: of the model it was made from.
         threads: None takes all cores.
+        precision: of what is not quantized, `f32` or `bf16`.
     """
 
     def __init__(
-        self, network: openvino.Model, spec: WindowSpec, threads: int | None = None
+        self,
+        network: openvino.Model,
+        spec: WindowSpec,
+        threads: int | None = None,
+        precision: str = "f32",
     ) -> None:
         import openvino
 
@@ -251,7 +272,7 @@ class OpenVinoRuntime:
             "PERFORMANCE_HINT": "LATENCY",  # one call at a time, all threads work on it
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(threads or os.cpu_count() or 1),
-            "INFERENCE_PRECISION_HINT": "f32",  # on some CPUs the default is bfloat16
+            "INFERENCE_PRECISION_HINT": precision,
             "ENABLE_CPU_PINNING": "NO",  # the decoders use the same cores
         }
         self._compiled = openvino.Core().compile_model(network, "CPU", hints)
@@ -261,10 +282,10 @@ class OpenVinoRuntime:
         return np.array(self._compiled(pictures)[0])  # a copy: the next call overwrites it
 
     def peaks(
-        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float
-    ) -> list[Peak | None]:
-        """The ball of each heatmap."""
-        return find_peaks((np.asarray(h) for h in heatmaps), mode, threshold)
+        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float, limit: int
+    ) -> list[list[Peak]]:
+        """The peaks of each heatmap."""
+        return [find_candidates(np.asarray(h), mode, threshold, limit) for h in heatmaps]
 
 
 class _FromBytes(nn.Module):

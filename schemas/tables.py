@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 DETECTED = "detected"
 ABSENT = "absent"
@@ -27,6 +27,16 @@ def _field(
 ) -> pa.Field:
     return pa.field(name, kind, nullable=null, metadata={"unit": unit, "description": meaning})
 
+
+CANDIDATES = pa.list_(
+    pa.struct(
+        [
+            _field("x_px", pa.float32(), "px", "centre, source pixels from the left"),
+            _field("y_px", pa.float32(), "px", "centre, source pixels from the top"),
+            _field("score", pa.float32(), "1", "highest probability of the blob"),
+        ]
+    )
+)
 
 TRAJECTORIES = pa.schema(
     [
@@ -162,10 +172,8 @@ EVAL_METRICS = pa.schema(
 STAGED = pa.schema(
     [
         _field("frame", pa.int32(), "frame", "0-based index in order of presentation"),
-        _field("status", pa.string(), "", "detected, absent or undecodable"),
-        _field("x_px", pa.float32(), "px", "ball centre, source pixels", null=True),
-        _field("y_px", pa.float32(), "px", "ball centre, source pixels", null=True),
-        _field("score", pa.float32(), "1", "highest probability of the ball's blob", null=True),
+        _field("decoded", pa.bool_(), "", "whether the frame has a picture"),
+        _field("candidates", CANDIDATES, "", "what may be the ball, strongest first"),
     ]
 )
 """A shard's rows between detection and publication; not for readers."""

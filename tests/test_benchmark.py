@@ -35,7 +35,7 @@ def test_reference_loop_finds_what_the_engine_finds(rally):
     loop = ReferenceLoop(load_model("v5-nano"))
     expected = [peak for i in range(0, 12, 3) for peak in loop.look(pictures[i : i + 3])]
     detector = Detector(TorchRuntime(load_model("v5-nano")), DetectorSettings(peak="contour"))
-    found = [d.peak for d in detector.detect(FrameChunk(range(12), 0, FRAMES, pictures))]
+    found = [d.candidates for d in detector.detect(FrameChunk(range(12), 0, FRAMES, pictures))]
     assert sum(peak is not None for peak in found) > 6
     assert [p and p[:2] for p in found] == [p and p[:2] for p in expected]
 

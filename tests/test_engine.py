@@ -7,8 +7,9 @@ from torch import nn
 
 from pipeline.engine import Detector, DetectorSettings, FrameChunk
 from pipeline.errors import InputError
+from pipeline.link import LinkSettings
 from pipeline.models import build
-from pipeline.peaks import find_peak
+from pipeline.peaks import find_candidates
 from pipeline.runtime import TorchRuntime, window_spec
 from pipeline.windows import WindowSpec, cut_chunks, cut_shards
 
@@ -88,7 +89,7 @@ def test_cutting_changes_no_bit(pictures, background, name, all_strides, batch):
     ]
     assert parts == whole
     assert [d.frame for d in whole] == list(range(N))
-    assert sum(d.peak is not None for d in whole) > N // 2
+    assert sum(bool(d.candidates) for d in whole) > N // 2
 
 
 def test_undecodable_frame_is_said_to_be_one_and_spoils_no_other(pictures):
@@ -98,7 +99,7 @@ def test_undecodable_frame_is_said_to_be_one_and_spoils_no_other(pictures):
     sound = detector.detect(chunk_of(pictures, range(N), range(N)))
     found = detector.detect(chunk_of(broken, range(N), range(N), missing={10}))
     assert [d.frame for d in found if not d.decoded] == [10]
-    assert found[10].peak is None
+    assert not found[10].candidates
     assert [a == b for a, b in zip(found, sound, strict=True)].count(False) <= 3
     broken[10] = 255  # whatever stands in its place is not looked at
     assert detector.detect(chunk_of(broken, range(N), range(N), missing={10})) == found
@@ -114,12 +115,22 @@ def test_clips_shorter_than_a_window(pictures, n):
 def test_real_model_gives_the_peaks_of_its_own_heatmaps(pictures):
     torch.manual_seed(0)
     model = build("v5", {"width": 0.0625, "input_height": H, "input_width": W}).eval()
-    detector = Detector(TorchRuntime(model), DetectorSettings(peak="contour"))
+    detector = Detector(TorchRuntime(model), DetectorSettings(peak="contour", link=None))
     frames = torch.from_numpy(pictures[:3]).permute(0, 3, 1, 2).float().div(255)[None]
     with torch.no_grad():
         heatmaps = model(frames)[0].numpy()
     found = detector.detect(FrameChunk(range(3), 0, 3, pictures[:3]))
-    assert [d.peak for d in found] == [find_peak(h, "contour", 0.5) for h in heatmaps]
+    expected = [find_candidates(h, "contour", 0.5, limit=1) for h in heatmaps]
+    assert [list(d.candidates) for d in found] == expected
+
+
+def test_linking_wants_more_and_fainter_candidates(pictures):
+    runtime, chunk = TorchRuntime(Weighing(SPECS["v5"])), chunk_of(pictures, range(N), range(N))
+    linked = Detector(runtime, DetectorSettings(link=LinkSettings(floor=0.8, candidates=3)))
+    plain = Detector(runtime, DetectorSettings(threshold=0.4, link=None))
+    assert max(len(d.candidates) for d in linked.detect(chunk)) == 3
+    alone = [d.candidates for d in plain.detect(chunk)]
+    assert [d.candidates[:1] for d in linked.detect(chunk)] == alone
 
 
 def test_model_without_heatmaps_is_refused():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.device_peaks import blob_numbers, centroid_peaks
 from pipeline.errors import InputError
-from pipeline.peaks import Peak, find_peak, to_source
+from pipeline.peaks import Peak, find_candidates, find_peak, to_source
 
 
 def heatmap(*pixels, shape=(20, 30)):
@@ -64,6 +64,15 @@ def test_contour_compares_in_eight_bits_as_published(p, seen):
     assert (find_peak(picture, "contour", 0.5) is not None) == seen
 
 
+@pytest.mark.parametrize(("mode", "order"), [("contour", [3, 21, 10]), ("centroid", [21, 3, 10])])
+def test_candidates_come_strongest_first(mode, order):
+    picture = heatmap(*blob(2, 2, 4, 4, 0.52), *blob(20, 10, 3, 3, 0.99), *blob(10, 14, 2, 2, 0.7))
+    found = find_candidates(picture, mode, 0.5, limit=5)
+    assert [int(peak.x) for peak in found] == order
+    assert find_candidates(picture, mode, 0.5, limit=2) == found[:2]
+    assert find_peak(picture, mode, 0.5) == found[0]
+
+
 def test_unknown_mode_names_the_modes():
     with pytest.raises(InputError, match="contour, centroid"):
         find_peak(heatmap(), "moments", 0.5)
@@ -85,11 +94,11 @@ def test_many_at_once_are_what_one_after_the_other_are(seed, smooth):
     heatmaps = np.stack([cv2.GaussianBlur(picture, (smooth, smooth), 0) for picture in noise])
     heatmaps[0] = 0
     threshold = float(np.quantile(heatmaps[1:], 0.8))
-    found = centroid_peaks(torch.from_numpy(heatmaps), threshold)
-    expected = [find_peak(heatmap, "centroid", threshold) for heatmap in heatmaps]
-    assert found[0] is expected[0] is None
+    found = centroid_peaks(torch.from_numpy(heatmaps), threshold, limit=3)
+    expected = [find_candidates(heatmap, "centroid", threshold, 3) for heatmap in heatmaps]
+    assert found[0] == expected[0] == []
     for ours, plain in zip(found[1:], expected[1:], strict=True):
-        assert ours == pytest.approx(plain, abs=1e-6)
+        np.testing.assert_allclose(ours, plain, atol=1e-6)
 
 
 def test_blobs_of_any_shape_are_one():

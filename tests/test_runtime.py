@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from commands import options
 from pipeline import runtime as runtimes
 from pipeline.engine import Detector, DetectorSettings, FrameChunk
 from pipeline.errors import InputError
@@ -63,8 +64,9 @@ def peaks(runtime, clip, peak="contour"):
     made = Detector(runtime, DetectorSettings()).heatmaps(chunk)
     heatmaps = {f: torch.as_tensor(h).cpu().numpy() for batch in made for f, h in batch.items()}
     levels = np.quantile(np.concatenate([h.ravel() for h in heatmaps.values()]), 0.98)
-    settings = DetectorSettings(peak=peak, threshold=float(np.clip(levels, 0.01, 0.99)))
-    return heatmaps, [d.peak for d in Detector(runtime, settings).detect(chunk)]
+    settings = DetectorSettings(peak=peak, threshold=float(np.clip(levels, 0.01, 0.99)), link=None)
+    found = [d.candidates for d in Detector(runtime, settings).detect(chunk)]
+    return heatmaps, [one[0] if one else None for one in found]
 
 
 @pytest.mark.parametrize(("arch", "config"), MODELS)
@@ -97,6 +99,13 @@ def test_half_precision_comes_close(clip):
     found = TorchRuntime(model, autocast=torch.bfloat16)(window)
     assert found.dtype == np.float32
     assert 0 < abs(found - expected).max() < 0.1
+    found = open_runtime(RuntimeChoice("openvino-bf16", "cpu", 1), model)(window)
+    assert found.dtype == np.float32
+    assert abs(found - expected).max() < 0.1  # float32, where the CPU knows no bfloat16
+
+
+def test_the_command_line_offers_every_runtime():
+    assert options.RUNTIMES == runtimes.RUNTIMES
 
 
 @pytest.mark.gpu
@@ -111,7 +120,11 @@ def test_a_gpu_sees_what_a_cpu_sees(clip, arch, config, peak):
 
 
 def test_auto(monkeypatch):
+    monkeypatch.setattr(runtimes, "computes_bf16", lambda device: False)
     assert resolve("auto", "cpu") == RuntimeChoice("openvino", "cpu", 1)
+    assert resolve("auto", "cuda").name == "torch-fp16"
+    monkeypatch.setattr(runtimes, "computes_bf16", lambda device: True)
+    assert resolve("auto", "cpu").name == "openvino-bf16"
     assert resolve("auto", "cuda:1").name == "torch-bf16"
     assert resolve("auto", "cuda").batch > 1
     assert resolve("torch", "cuda", batch=2) == RuntimeChoice("torch", "cuda", 2)

@@ -43,7 +43,8 @@ def trajectory(n, video_id="v"):
 
 
 def staged_rows(frames):
-    return pa.Table.from_pylist([{"frame": f, "status": "absent"} for f in frames], STAGED)
+    rows = [{"frame": f, "decoded": True, "candidates": []} for f in frames]
+    return pa.Table.from_pylist(rows, STAGED)
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -15,7 +15,7 @@ This module knows nothing of crops, masks or losses, and draws nothing at random
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -172,18 +172,28 @@ class WindowedDataset:
             clip.clip.size,
         )
 
-    def balanced(self, power: float) -> NDArray[np.float64]:
+    def balanced(
+        self, power: float, emphasis: Mapping[str, float] | None = None
+    ) -> NDArray[np.float64]:
         """How often each window should be drawn so that small sports are not drowned.
 
         A sport with n windows gets a share in proportion to n ** power: 1 leaves things as they
-        are, 0 gives each sport the same share.
+        are, 0 gives each sport the same share.  `emphasis` multiplies the share of the sports it
+        names.
 
         Returns:
             float64 [len(self)], summing to 1.
+
+        Raises:
+            InputError: `emphasis` names a sport that has no window.
         """
         sports = np.array([self.clips[clip].clip.sport for clip, _ in self.starts])
-        _, member, counts = np.unique(sports, return_inverse=True, return_counts=True)
+        names, member, counts = np.unique(sports, return_inverse=True, return_counts=True)
         share = counts.astype(np.float64) ** power
+        for sport, factor in (emphasis or {}).items():
+            if sport not in names:
+                raise InputError(f"no clip of {sport!r}; there are {', '.join(names)}")
+            share[names == sport] *= factor
         return (share / share.sum() / counts)[member]
 
 

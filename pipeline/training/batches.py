@@ -46,6 +46,7 @@ class BatchConfig:
         batch: windows in one.
         seed: of everything random.
         balance: None for epochs; else see `WindowedDataset.balanced`.
+        emphasis: factor on the share of a sport, where `balance` is given; 1 where none is named.
         augment: what may happen to a window.
         mask: "paper", or "disk" with `radius` in model px.
     """
@@ -53,6 +54,7 @@ class BatchConfig:
     batch: int = 2
     seed: int = 42
     balance: float | None = None
+    emphasis: dict[str, float] = field(default_factory=dict)
     augment: Augment = field(default_factory=Augment)
     mask: Mask = "paper"
     radius: float = 3.5
@@ -60,6 +62,10 @@ class BatchConfig:
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise InputError(f"batch {self.batch}: must be at least 1")
+        if self.emphasis and self.balance is None:
+            raise InputError("epochs show every window once: emphasis goes with a balance")
+        if any(factor <= 0 for factor in self.emphasis.values()):
+            raise InputError(f"emphasis {self.emphasis}: factors must be above 0")
         if self.mask == "paper" and self.augment != Augment():
             raise InputError("the paper's masks are made at source size: without augmentation only")
 
@@ -111,7 +117,9 @@ class Batches:
         self.per_epoch = len(dataset) // config.batch
         self._order = lru_cache(maxsize=1)(self._shuffled)
         self._cumulative = (
-            None if config.balance is None else np.cumsum(dataset.balanced(config.balance))
+            None
+            if config.balance is None
+            else np.cumsum(dataset.balanced(config.balance, config.emphasis))
         )
 
     def draw(self, step: int) -> Batch:
