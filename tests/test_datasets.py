@@ -24,6 +24,7 @@ from pipeline.datasets.cache import cached_frames
 from pipeline.datasets.windowed import all_windows
 from pipeline.errors import InputError, LabelError, VideoError
 from pipeline.labels import read_labels
+from pipeline.training.batches import BatchConfig
 from pipeline.windows import WindowSpec
 from tests.videos import draw_frame, make_video, read_number
 
@@ -252,6 +253,17 @@ def test_balance_gives_small_sports_their_share() -> None:
         weights = dataset.balanced(power)
         assert weights.sum() == pytest.approx(1)
         assert weights[-1] == pytest.approx(share)
+
+
+def test_emphasis_multiplies_a_sports_share() -> None:
+    clips = [labelled_clip([1] * 102, sport="big"), labelled_clip([1] * 3, sport="small")]
+    dataset = WindowedDataset(clips, SPEC)
+    assert dataset.balanced(0.5, {"small": 10})[-1] == pytest.approx(10 / 20)
+    with pytest.raises(InputError, match=r"'tiny'; there are big, small"):
+        dataset.balanced(0.5, {"tiny": 2})
+    for wrong in ({"balance": None}, {"balance": 0.5, "emphasis": {"small": 0}}):
+        with pytest.raises(InputError, match="emphasis"):
+            BatchConfig(**{"emphasis": {"small": 2}} | wrong)
 
 
 def test_paper_split_shuffles_windows_and_leaks() -> None:
