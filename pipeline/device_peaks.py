@@ -21,7 +21,9 @@ _SWEEPS = 8  # between two looks at whether anything still changes; each look wa
 
 
 @torch.inference_mode()
-def centroid_peaks(heatmaps: Tensor, threshold: float, limit: int) -> list[list[Peak]]:
+def centroid_peaks(
+    heatmaps: Tensor, threshold: float, limit: int, floor: float | None = None
+) -> list[list[Peak]]:
     """The strongest peaks of each heatmap, as `find_candidates(heatmap, "centroid", ...)` does it.
 
     Where two blobs of a heatmap have equal evidence, either may come first.
@@ -30,6 +32,7 @@ def centroid_peaks(heatmaps: Tensor, threshold: float, limit: int) -> list[list[
         heatmaps: float32 `[N, H, W]`, probabilities in [0, 1], on any device.
         threshold: probability that a pixel must exceed, in (0, 1).
         limit: how many peaks of a heatmap at most.
+        floor: of the faint blobs that follow the clear ones; None for none.
 
     Returns:
         N lists of peaks in heatmap px, pixel centres at integers, strongest first.
@@ -37,10 +40,27 @@ def centroid_peaks(heatmaps: Tensor, threshold: float, limit: int) -> list[list[
     Raises:
         ValueError: see `blob_numbers`.
     """
+    found = _blob_peaks(heatmaps, threshold, limit)
+    if floor is None:
+        return found
+    faint = _blob_peaks(_faint(heatmaps, threshold, floor), floor, limit)
+    return [[*ours, *more][:limit] for ours, more in zip(found, faint, strict=True)]
+
+
+def _faint(heatmaps: Tensor, threshold: float, floor: float) -> Tensor:
+    """The heatmaps without those blobs above the floor that somewhere exceed the threshold."""
+    blobs = blob_numbers(heatmaps > floor).flatten(1)
+    flat = heatmaps.flatten(1)
+    height, width = heatmaps.shape[1:]
+    highest = flat.new_zeros(len(flat), height * width + 1).scatter_reduce(1, blobs, flat, "amax")
+    clear = highest.gather(1, blobs) > threshold
+    return torch.where(clear, 0, flat).view_as(heatmaps)
+
+
+def _blob_peaks(heatmaps: Tensor, threshold: float, limit: int) -> list[list[Peak]]:
     n, height, width = heatmaps.shape
-    above = heatmaps > threshold
-    blobs = blob_numbers(above).flatten(1)
-    weights = torch.where(above, heatmaps, 0).flatten(1).double()
+    blobs = blob_numbers(heatmaps > threshold).flatten(1)
+    weights = torch.where(blobs > 0, heatmaps.flatten(1), 0).double()
     ys, xs = torch.meshgrid(
         torch.arange(height, device=heatmaps.device),
         torch.arange(width, device=heatmaps.device),

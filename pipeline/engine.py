@@ -55,9 +55,9 @@ class DetectorSettings:
             raise InputError(f"threshold {self.threshold}: must lie between 0 and 1")
 
     @property
-    def floor(self) -> float:
-        """Probability that a candidate must exceed."""
-        return self.threshold if self.link is None else self.threshold * self.link.floor
+    def floor(self) -> float | None:
+        """Probability that a faint candidate must exceed; None where only clear ones count."""
+        return None if self.link is None else self.threshold * self.link.floor
 
     @property
     def limit(self) -> int:
@@ -138,7 +138,9 @@ class Detector:
         found: dict[int, list[Peak]] = {}
         for done in self.heatmaps(chunk):
             heatmaps = list(done.values())
-            peaks = self.runtime.peaks(heatmaps, settings.peak, settings.floor, settings.limit)
+            peaks = self.runtime.peaks(
+                heatmaps, settings.peak, settings.threshold, settings.limit, settings.floor
+            )
             found |= zip(done, peaks, strict=True)
         return [
             Detection(frame, frame not in chunk.missing, tuple(found.get(frame, ())))

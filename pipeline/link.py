@@ -64,14 +64,13 @@ class LinkSettings:
     """What a track is; the defaults were chosen on validation clips.
 
     Attributes:
-        floor: candidates need this share of the threshold.
+        floor: faint candidates need this share of the threshold.
         candidates: of a frame at most.
         gap: frames that a step spans at most.
         reach: px of a picture 512 wide; a ball that moves so far in a frame costs 1.
         bonus: for going on with a track.
         gap_cost: for each frame that a step skips.
         start_cost: for beginning a track.
-        fill: frames in a row, at most, that are filled between two steps of a track; 0 for none.
     """
 
     floor: float = 0.4
@@ -81,15 +80,12 @@ class LinkSettings:
     bonus: float = 1.0
     gap_cost: float = 0.5
     start_cost: float = 1.0
-    fill: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.floor <= 1:
             raise InputError(f"floor {self.floor}: must lie between 0 and 1")
         if self.candidates < 1 or self.gap < 1 or self.reach <= 0:
             raise InputError("candidates, gap and reach must be above 0")
-        if not 0 <= self.fill < self.gap:
-            raise InputError(f"fill {self.fill}: must be 0 or more, and below the gap {self.gap}")
 
 
 def link(candidates: Candidates, settings: LinkSettings, threshold: float) -> NDArray[np.int64]:

@@ -49,7 +49,11 @@ def find_peak(heatmap: np.ndarray, mode: PeakMode, threshold: float) -> Peak | N
 
 
 def find_candidates(
-    heatmap: np.ndarray, mode: PeakMode, threshold: float, limit: int
+    heatmap: np.ndarray,
+    mode: PeakMode,
+    threshold: float,
+    limit: int,
+    floor: float | None = None,
 ) -> list[Peak]:
     """The strongest peaks of one heatmap.
 
@@ -59,16 +63,31 @@ def find_candidates(
         threshold: probability that a pixel must exceed, in (0, 1).  In contour mode the
             comparison is made in 8 bits, as published: `uint8(p * 255) > int(threshold * 255)`.
         limit: how many at most.
+        floor: faint blobs follow behind the clear ones: those that exceed this lower probability,
+            but nowhere the threshold.  None for no faint ones.
 
     Returns:
         Peaks in heatmap pixels, strongest first: by area (`contour`), by the sum of probabilities
         (`centroid`).
     """
-    if mode == "contour":
-        return _contour_peaks(heatmap, threshold, limit)
-    if mode == "centroid":
-        return _centroid_peaks(heatmap, threshold, limit)
-    raise InputError(f"peak mode {mode!r}: choose one of {', '.join(PEAK_MODES)}")
+    if mode not in _FINDERS:
+        raise InputError(f"peak mode {mode!r}: choose one of {', '.join(PEAK_MODES)}")
+    find = _FINDERS[mode]
+    found = find(heatmap, threshold, limit)
+    if floor is not None and len(found) < limit:
+        found += find(_faint(heatmap, threshold, floor), floor, limit - len(found))
+    return found
+
+
+def _faint(heatmap: np.ndarray, threshold: float, floor: float) -> np.ndarray:
+    """The heatmap without those blobs above the floor that somewhere exceed the threshold."""
+    clear = heatmap > threshold
+    if not clear.any():
+        return heatmap
+    n_blobs, labels = cv2.connectedComponents((heatmap > floor).astype(np.uint8), connectivity=8)
+    keep = np.ones(n_blobs, np.bool_)
+    keep[labels[clear]] = False
+    return np.where(keep[labels], heatmap, np.float32(0))
 
 
 def to_source(
@@ -123,3 +142,6 @@ def _centroid_peaks(heatmap: np.ndarray, threshold: float, limit: int) -> list[P
     score = np.zeros(len(evidence))
     np.maximum.at(score, blobs, weights)
     return [Peak(float(x[i]), float(y[i]), float(score[i])) for i in strongest]
+
+
+_FINDERS = {"contour": _contour_peaks, "centroid": _centroid_peaks}

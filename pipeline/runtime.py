@@ -69,7 +69,12 @@ class Runtime(Protocol):
         ...
 
     def peaks(
-        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float, limit: int
+        self,
+        heatmaps: Sequence[Heatmaps],
+        mode: PeakMode,
+        threshold: float,
+        limit: int,
+        floor: float | None = None,
     ) -> list[list[Peak]]:
         """The peaks of each heatmap float32 `[H, W]`, see `pipeline.peaks.find_candidates`."""
         ...
@@ -238,13 +243,18 @@ class TorchRuntime:
         return heatmaps if self.device.type == "cuda" else heatmaps.numpy()
 
     def peaks(
-        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float, limit: int
+        self,
+        heatmaps: Sequence[Heatmaps],
+        mode: PeakMode,
+        threshold: float,
+        limit: int,
+        floor: float | None = None,
     ) -> list[list[Peak]]:
         """The peaks of each heatmap; the published contours are followed on the CPU."""
         maps = [torch.as_tensor(heatmap) for heatmap in heatmaps]
         if self.device.type == "cuda" and mode == "centroid":
-            return centroid_peaks(torch.stack(maps), threshold, limit)
-        return [find_candidates(h.cpu().numpy(), mode, threshold, limit) for h in maps]
+            return centroid_peaks(torch.stack(maps), threshold, limit, floor)
+        return [find_candidates(h.cpu().numpy(), mode, threshold, limit, floor) for h in maps]
 
 
 class OpenVinoRuntime:
@@ -282,10 +292,15 @@ class OpenVinoRuntime:
         return np.array(self._compiled(pictures)[0])  # a copy: the next call overwrites it
 
     def peaks(
-        self, heatmaps: Sequence[Heatmaps], mode: PeakMode, threshold: float, limit: int
+        self,
+        heatmaps: Sequence[Heatmaps],
+        mode: PeakMode,
+        threshold: float,
+        limit: int,
+        floor: float | None = None,
     ) -> list[list[Peak]]:
         """The peaks of each heatmap."""
-        return [find_candidates(np.asarray(h), mode, threshold, limit) for h in heatmaps]
+        return [find_candidates(np.asarray(h), mode, threshold, limit, floor) for h in heatmaps]
 
 
 class _FromBytes(nn.Module):

@@ -73,6 +73,18 @@ def test_candidates_come_strongest_first(mode, order):
     assert find_peak(picture, mode, 0.5) == found[0]
 
 
+@pytest.mark.parametrize("mode", ["contour", "centroid"])
+def test_faint_blobs_follow_and_are_no_part_of_clear_ones(mode):
+    halo = blob(0, 0, 9, 9, 0.3)
+    clear = blob(3, 4, 3, 3, 0.8)
+    faint = blob(20, 10, 3, 3, 0.4)
+    picture = heatmap(*halo, *clear, *faint)
+    found = find_candidates(picture, mode, 0.5, 4, floor=0.2)
+    assert [(round(p.x), round(p.y)) for p in found] == [(4, 5), (21, 11)]
+    assert found[:1] == find_candidates(picture, mode, 0.5, 4)
+    assert find_candidates(heatmap(*faint), mode, 0.5, 1, floor=0.2) == found[1:]
+
+
 def test_unknown_mode_names_the_modes():
     with pytest.raises(InputError, match="contour, centroid"):
         find_peak(heatmap(), "moments", 0.5)
@@ -88,14 +100,20 @@ def test_source_pixel_covers_the_network_pixels_centre(x, y, size):
     assert -0.5 < px < size[0] - 0.5
 
 
-@given(seed=st.integers(0, 2**32 - 1), smooth=st.sampled_from([1, 5, 11]))
-def test_many_at_once_are_what_one_after_the_other_are(seed, smooth):
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    smooth=st.sampled_from([1, 5, 11]),
+    share=st.sampled_from([0.8, 0.99, 0.999]),
+    floor=st.sampled_from([None, 0.9]),
+)
+def test_many_at_once_are_what_one_after_the_other_are(seed, smooth, share, floor):
     noise = np.random.default_rng(seed).random((4, 40, 60), np.float32)
     heatmaps = np.stack([cv2.GaussianBlur(picture, (smooth, smooth), 0) for picture in noise])
     heatmaps[0] = 0
-    threshold = float(np.quantile(heatmaps[1:], 0.8))
-    found = centroid_peaks(torch.from_numpy(heatmaps), threshold, limit=3)
-    expected = [find_candidates(heatmap, "centroid", threshold, 3) for heatmap in heatmaps]
+    threshold = float(np.quantile(heatmaps[1:], share))
+    rest = (threshold, 3, floor and threshold * floor)
+    found = centroid_peaks(torch.from_numpy(heatmaps), *rest)
+    expected = [find_candidates(heatmap, "centroid", *rest) for heatmap in heatmaps]
     assert found[0] == expected[0] == []
     for ours, plain in zip(found[1:], expected[1:], strict=True):
         np.testing.assert_allclose(ours, plain, atol=1e-6)
