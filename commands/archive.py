@@ -100,6 +100,12 @@ def plan(
     help="Probability that a ball must exceed.",
 )
 @click.option(
+    "--skip-repeats/--keep-repeats",
+    default=True,
+    show_default=True,
+    help="Look at frames that differ: those that repeat the one before get its answer.",
+)
+@click.option(
     "--link/--no-link",
     default=True,
     show_default=True,
@@ -126,6 +132,7 @@ def track(
     stride: int | None,
     peak: str,
     threshold: float,
+    skip_repeats: bool,
     link: bool,
     shard_seconds: float,
     workers: int,
@@ -141,7 +148,7 @@ def track(
 
     \b
     tracknet track matches/ --out tables/
-    tracknet track final.mp4 --out tables/ --stride 1 --peak contour --no-link
+    tracknet track final.mp4 --out tables/ --peak contour --no-link --keep-repeats
     tracknet track matches/ --out tables/ --runtime openvino-int8
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
     """
@@ -156,6 +163,7 @@ def track(
             stride=stride or 0,
             peak=peak,  # type: ignore[arg-type]
             threshold=threshold,
+            skip_repeats=skip_repeats,
             link=LinkSettings() if link else None,
         ),
         device=device,

@@ -64,6 +64,7 @@ class TrackSettings:
             "stride": stride,
             "peak": self.detector.peak,
             "threshold": self.detector.threshold,
+            "skip_repeats": self.detector.skip_repeats,
             "link": asdict(self.detector.link) if self.detector.link else {},
             "device": choice.device.split(":")[0],
             "runtime": choice.name,

@@ -27,7 +27,8 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.link import LinkSettings
 from pipeline.peaks import Peak, PeakMode
-from pipeline.windows import Window, WindowSpec, check_stride, windows_for
+from pipeline.repeats import repeats
+from pipeline.windows import Window, WindowSpec, check_stride, windows_for, without_repeats
 
 if TYPE_CHECKING:
     from pipeline.runtime import Heatmaps, Runtime
@@ -41,6 +42,7 @@ class DetectorSettings:
         stride: frames between windows; 0 stands for the model's own (each frame in one window).
         peak: `contour` (as published) or `centroid` (sub-pixel).
         threshold: probability that a ball must exceed.
+        skip_repeats: lay windows over frames that differ, see `pipeline.repeats`.
         link: how the ball is told from other candidates by the frames around (`pipeline.link`);
             None takes the strongest peak of each frame, as published.
     """
@@ -48,6 +50,7 @@ class DetectorSettings:
     stride: int = 0
     peak: PeakMode = "centroid"
     threshold: float = 0.5
+    skip_repeats: bool = True
     link: LinkSettings | None = field(default_factory=LinkSettings)
 
     def __post_init__(self) -> None:
@@ -154,6 +157,9 @@ class Detector:
         (in memory, on a GPU) is the runtime's.
         """
         windows = windows_for(chunk.owned, chunk.n_frames, self.spec, self.stride)
+        if self.settings.skip_repeats:
+            known = self._repeats(chunk)
+            windows = [without_repeats(w, known, self.spec, chunk.n_frames) for w in windows]
         pending: dict[int, int] = defaultdict(int)
         for window in windows:
             for _, frame in window.emits:
@@ -176,6 +182,11 @@ class Detector:
                             done[frame] = total / expected[frame]
             if done:
                 yield done
+
+    def _repeats(self, chunk: FrameChunk) -> set[int]:
+        """Frames of the chunk that repeat the one before; where one is missing, nobody knows."""
+        found = {chunk.first + int(i) for i in np.flatnonzero(repeats(chunk.pictures))}
+        return found - chunk.missing - {frame + 1 for frame in chunk.missing}
 
     def _forward(self, chunk: FrameChunk, batch: list[Window]) -> Heatmaps:
         """Heatmaps float32 `[len(batch), targets, H, W]`."""

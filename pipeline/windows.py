@@ -19,7 +19,9 @@ This module knows nothing of pixels, files or processes.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from pipeline.errors import InputError
@@ -50,6 +52,15 @@ class WindowSpec:
             raise ValueError(
                 f"targets {self.targets} are not consecutive positions of {self.frames} frames"
             )
+
+    @property
+    def ahead(self) -> int:
+        """Frames behind a window that may take the place of repeats in it.
+
+        As many as the window has, so that every second frame may be a repeat; none for a model that
+        answers for some of its frames only, whose position in the window would change.
+        """
+        return self.frames if len(self.targets) == self.frames else 0
 
     @property
     def pictures(self) -> int:
@@ -159,14 +170,47 @@ def windows_for(owned: range, n_frames: int, spec: WindowSpec, stride: int) -> l
     return windows
 
 
+def without_repeats(
+    window: Window, repeats: AbstractSet[int], spec: WindowSpec, n_frames: int
+) -> Window:
+    """The window over pictures that differ, or as it is where there are too few ahead.
+
+    >>> spec = WindowSpec(3, (0, 1, 2))
+    >>> (window,) = windows_for(range(3, 6), 100, spec, stride=3)
+    >>> without_repeats(window, {4}, spec, 100)
+    Window(frames=(3, 5, 6), emits=((0, 3), (0, 4), (1, 5)))
+
+    Args:
+        window: as `windows_for` lays it.
+        repeats: frames whose picture repeats the one before; known up to `spec.ahead` frames
+            behind the window.
+        spec: the model's window.
+        n_frames: frames of the whole video.
+
+    Returns:
+        A window whose repeats gave way to frames behind it; a repeat is answered for by the output
+        of its picture.
+    """
+    first, last = window.frames[0], window.frames[-1]
+    if not spec.ahead or repeats.isdisjoint(window.frames[1:]):
+        return window
+    within = range(first + 1, min(n_frames, last + 1 + spec.ahead))
+    distinct = (first, *(frame for frame in within if frame not in repeats))[: spec.frames]
+    if len(distinct) < spec.frames:
+        return window
+    emits = tuple((bisect_right(distinct, frame) - 1, frame) for _, frame in window.emits)
+    return Window(distinct, emits)
+
+
 def needed_frames(owned: range, n_frames: int, spec: WindowSpec, stride: int) -> range:
     """The frames, owned and halo, that the windows of `owned` look at.
 
     >>> needed_frames(range(3, 6), 100, WindowSpec(3, (0, 1, 2)), stride=1)
-    range(1, 8)
+    range(1, 11)
     """
     windows = windows_for(owned, n_frames, spec, stride)
-    return range(min(w.frames[0] for w in windows), max(w.frames[-1] for w in windows) + 1)
+    stop = max(w.frames[-1] for w in windows) + 1 + spec.ahead
+    return range(min(w.frames[0] for w in windows), min(stop, n_frames))
 
 
 def cut_shards(

@@ -84,10 +84,10 @@ def test_shards_and_chunks_tile_the_video(n_frames, spec_stride, keyframes, seco
     assert owned == list(range(n_frames))
 
 
-def test_non_overlapping_windows_need_no_halo():
+def test_non_overlapping_windows_look_ahead_only():
     shards = cut_shards([(0, 0.0), (50, 2.0), (100, 4.0)], 150, 1.0, V5, 3)
     assert [s.owned for s in shards] == [range(51), range(51, 102), range(102, 150)]
-    assert [s.needed for s in shards] == [s.owned for s in shards]
+    assert [s.needed for s in shards] == [range(54), range(51, 105), range(102, 150)]
 
 
 @pytest.mark.parametrize("stride", [0, 4])

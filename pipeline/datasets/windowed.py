@@ -27,6 +27,7 @@ from pipeline.datasets.cache import cached_frames
 from pipeline.datasets.clips import Clip
 from pipeline.errors import InputError
 from pipeline.labels import read_labels
+from pipeline.repeats import repeats
 from pipeline.windows import WindowSpec
 
 UNLABELLED = -1
@@ -68,6 +69,11 @@ class LabelledClip:
         height, width = self.frames.shape[1:3]
         scale = np.divide((width, height), self.clip.size)
         return ((self.xy_source + 0.5) * scale - 0.5).astype(np.float32)
+
+    @cached_property
+    def repeats(self) -> NDArray[np.bool_]:
+        """[N], True where a frame repeats the one before, see `pipeline.repeats`."""
+        return repeats(self.frames)
 
     @cached_property
     def background(self) -> NDArray[np.uint8]:
@@ -137,6 +143,7 @@ class WindowedDataset:
         clips: decoded clips.
         spec: the window of the model.
         starts: `(clip index, first frame)` of each window; None: all of `all_windows`.
+        skip_repeats: a window that begins at a frame takes the next frames that differ.
 
     Raises:
         InputError: there is no window.
@@ -147,9 +154,11 @@ class WindowedDataset:
         clips: Sequence[LabelledClip],
         spec: WindowSpec,
         starts: Sequence[tuple[int, int]] | None = None,
+        skip_repeats: bool = False,
     ) -> None:
         self.clips = list(clips)
         self.spec = spec
+        self.skip_repeats = skip_repeats
         self.starts = all_windows(self.clips, spec) if starts is None else list(starts)
         if not self.starts:
             raise InputError(f"no window of {spec.frames} frames with a labelled target frame")
@@ -160,7 +169,7 @@ class WindowedDataset:
     def __getitem__(self, index: int) -> Sample:
         clip_index, first = self.starts[index]
         clip = self.clips[clip_index]
-        window = slice(first, first + self.spec.frames)
+        window = self.window(clip, first)
         pictures = clip.frames[window]  # a view of the map: nothing is read before it is cropped
         if self.spec.background:
             pictures = np.concatenate([clip.background[None], pictures])
@@ -171,6 +180,15 @@ class WindowedDataset:
             clip.xy_source[window],
             clip.clip.size,
         )
+
+    def window(self, clip: LabelledClip, first: int) -> slice | NDArray[np.int64]:
+        """Which frames of a clip make up the window that begins at `first`."""
+        plain = slice(first, first + self.spec.frames)
+        if not self.skip_repeats or not clip.repeats[first + 1 : plain.stop].any():
+            return plain
+        behind = slice(first + 1, plain.stop + self.spec.frames)
+        distinct = np.append(first, first + 1 + np.flatnonzero(~clip.repeats[behind]))
+        return distinct[: self.spec.frames] if len(distinct) >= self.spec.frames else plain
 
     def balanced(
         self, power: float, emphasis: Mapping[str, float] | None = None

@@ -47,6 +47,7 @@ class BatchConfig:
         seed: of everything random.
         balance: None for epochs; else see `WindowedDataset.balanced`.
         emphasis: factor on the share of a sport, where `balance` is given; 1 where none is named.
+        skip_repeats: lay windows over frames that differ, as the tracker does.
         augment: what may happen to a window.
         mask: "paper", or "disk" with `radius` in model px.
     """
@@ -55,6 +56,7 @@ class BatchConfig:
     seed: int = 42
     balance: float | None = None
     emphasis: dict[str, float] = field(default_factory=dict)
+    skip_repeats: bool = False
     augment: Augment = field(default_factory=Augment)
     mask: Mask = "paper"
     radius: float = 3.5

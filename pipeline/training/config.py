@@ -134,6 +134,7 @@ FAST = TrainConfig(
     batches=BatchConfig(
         batch=8,
         balance=0.5,
+        skip_repeats=True,
         mask="disk",
         augment=Augment(
             crop=(144, 256),

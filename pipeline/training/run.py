@@ -188,13 +188,15 @@ class _Run:
         dataset = (
             train_source
             if isinstance(train_source, WindowedDataset)
-            else WindowedDataset(train_source, spec)
+            else WindowedDataset(train_source, spec, skip_repeats=config.batches.skip_repeats)
         )
         self.rank, world = _place()
         if world > 1 and config.minutes is not None:
             raise InputError("several processes must stop together: give a budget in steps")
         self.batches = Batches(dataset, config.batches, rank=self.rank, world=world)
-        self.validation = validation_windows(val_source, spec, config.validation_windows)
+        self.validation = validation_windows(
+            val_source, spec, config.validation_windows, config.batches.skip_repeats
+        )
         self.total_steps = (
             config.epochs * self.batches.per_epoch if config.epochs is not None else config.steps
         )

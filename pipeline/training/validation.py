@@ -23,7 +23,7 @@ from torch import nn
 from pipeline.datasets import LabelledClip, WindowedDataset
 from pipeline.metrics import Counts, outcomes, truth_in_model_space
 from pipeline.peaks import find_peak
-from pipeline.windows import Window, WindowSpec, windows_for
+from pipeline.windows import Window, WindowSpec, windows_for, without_repeats
 
 TOLERANCE_PX = 4.0
 THRESHOLD = 0.5
@@ -46,7 +46,10 @@ class ClipWindow(NamedTuple):
 
 
 def validation_windows(
-    source: Sequence[LabelledClip] | WindowedDataset, spec: WindowSpec, limit: int | None = None
+    source: Sequence[LabelledClip] | WindowedDataset,
+    spec: WindowSpec,
+    limit: int | None = None,
+    skip_repeats: bool = False,
 ) -> list[ClipWindow]:
     """Windows to score.
 
@@ -55,13 +58,19 @@ def validation_windows(
             are taken as they are, so that a frame counts once per window (the paper's protocol).
         spec: the window of the model.
         limit: at most so many, spread evenly; None for all.
+        skip_repeats: of clips, lay windows over frames that differ.
     """
     if isinstance(source, WindowedDataset):
         windows = [_as_window(source, clip, first) for clip, first in source.starts]
     else:
         windows = [
-            ClipWindow(clip, window, spec.background)
+            ClipWindow(
+                clip,
+                without_repeats(window, repeats, spec, len(clip.frames)),
+                spec.background,
+            )
             for clip in source
+            for repeats in [set(np.flatnonzero(clip.repeats).tolist()) if skip_repeats else set()]
             for window in windows_for(
                 range(len(clip.frames)), len(clip.frames), spec, len(spec.targets)
             )
