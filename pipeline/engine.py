@@ -74,6 +74,10 @@ class DetectorSettings:
         return stride
 
 
+PUBLISHED = DetectorSettings(peak="contour", skip_repeats=False, link=None)
+"""The ball as published figures find it: frame by frame, in windows of frames as they come."""
+
+
 @dataclass(frozen=True)
 class FrameChunk:
     """Frames that go to the model together.

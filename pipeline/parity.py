@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.checkpoint import load_model
 from pipeline.datasets import LabelledClip
-from pipeline.engine import Detector, DetectorSettings, FrameChunk
+from pipeline.engine import PUBLISHED, Detector, FrameChunk
 from pipeline.errors import InputError
 from pipeline.metrics import Counts, score_clip
 from pipeline.peaks import to_source
@@ -141,7 +141,7 @@ def judge(runtime: Runtime, clip: LabelledClip) -> NDArray[np.int8]:
     spec, n = runtime.spec, len(clip.frames)
     background = clip.background if spec.background else None
     chunk = FrameChunk(range(n), 0, n, clip.frames, background=background)
-    detector = Detector(runtime, DetectorSettings(peak="contour", link=None))
+    detector = Detector(runtime, PUBLISHED)
     model_size = (spec.width, spec.height)
     predicted = np.full((n, 2), np.nan)
     for detection in detector.detect(chunk):

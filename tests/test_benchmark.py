@@ -10,7 +10,7 @@ import torch
 from jobs.benchmark import BenchmarkSettings, benchmark
 from jobs.console import print_benchmark
 from pipeline.checkpoint import load_model, save_model
-from pipeline.engine import Detector, DetectorSettings, FrameChunk
+from pipeline.engine import PUBLISHED, Detector, FrameChunk
 from pipeline.errors import InputError, VideoError
 from pipeline.loop import loop_video
 from pipeline.models import build
@@ -34,8 +34,9 @@ def test_reference_loop_finds_what_the_engine_finds(rally):
         pictures = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
     loop = ReferenceLoop(load_model("v5-nano"))
     expected = [peak for i in range(0, 12, 3) for peak in loop.look(pictures[i : i + 3])]
-    detector = Detector(TorchRuntime(load_model("v5-nano")), DetectorSettings(peak="contour"))
-    found = [d.candidates for d in detector.detect(FrameChunk(range(12), 0, FRAMES, pictures))]
+    detector = Detector(TorchRuntime(load_model("v5-nano")), PUBLISHED)
+    chunk = FrameChunk(range(12), 0, FRAMES, pictures)
+    found = [d.candidates[0] if d.candidates else None for d in detector.detect(chunk)]
     assert sum(peak is not None for peak in found) > 6
     assert [p and p[:2] for p in found] == [p and p[:2] for p in expected]
 

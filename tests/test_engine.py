@@ -49,6 +49,28 @@ def chunk_of(pictures, owned, needed, background=None, missing=()):
     return FrameChunk(owned, needed.start, N, part, frozenset(missing), background)
 
 
+def pulled(pictures):
+    """Every sixth picture shows the one before, and a whole second stands still."""
+    shown = np.arange(N)
+    shown[5::6] -= 1
+    shown[20:27] = 20
+    return pictures[shown]
+
+
+def test_a_repeat_gets_the_answer_of_its_picture_and_spoils_no_window(pictures):
+    detector = Detector(TorchRuntime(Weighing(SPECS["v5"])), DetectorSettings())
+    order = [0, 1, 1, 2, 3, 4, 5, 6, 7]
+    n = len(order)
+    repeated = detector.detect(FrameChunk(range(n), 0, n, pictures[order]))
+    assert repeated[1].candidates == repeated[2].candidates
+    # Its window is that of three pictures in a row, and so are the windows behind it.
+    plain = detector.detect(FrameChunk(range(8), 0, 8, pictures[:8]))
+    assert [d.candidates for d in repeated[:2]] == [d.candidates for d in plain[:2]]
+    assert [d.candidates for d in repeated[3:6]] == [
+        d.candidates for d in detector.detect(FrameChunk(range(6), 0, 6, pictures[2:8]))[:3]
+    ]
+
+
 @pytest.mark.parametrize("stride", [1, 3])
 def test_heatmaps_equal_the_plain_loop(pictures, stride):
     model = Weighing(SPECS["v5"])
@@ -75,8 +97,11 @@ def test_heatmaps_equal_the_plain_loop(pictures, stride):
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("all_strides", [True, False])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_cutting_changes_no_bit(pictures, background, name, all_strides, batch):
+@pytest.mark.parametrize("with_repeats", [False, True])
+def test_cutting_changes_no_bit(pictures, background, name, all_strides, batch, with_repeats):
     spec = SPECS[name]
+    if with_repeats:
+        pictures = pulled(pictures)
     stride = 1 if all_strides else len(spec.targets)
     detector = Detector(TorchRuntime(Weighing(spec), batch=batch), DetectorSettings(stride=stride))
     whole = detector.detect(chunk_of(pictures, range(N), range(N), background))
