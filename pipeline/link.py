@@ -6,7 +6,7 @@ chooses at most one candidate of each frame, so that evidence and continuity tog
 
     sum over chosen candidates of  log-odds of its score, above the threshold's
     + for each step from one chosen candidate to the next
-          bonus - (distance / (reach * frames between))^2 - gap_cost * frames skipped
+          -(distance / (reach * frames between))^2 - gap_cost * frames skipped
     - start_cost for each candidate that begins a track
 
 A step spans at most `gap` frames; behind a longer silence a new track begins, which costs.  So a
@@ -14,9 +14,9 @@ faint ball between two clear ones is kept, and a lone flash is dropped unless it
 best choice over the whole video is found exactly (dynamic programming over candidates, in one
 pass), so it does not depend on how the video was cut.
 
->>> found = Candidates.of([[(10, 10, 0.9)], [(14, 11, 0.3), (200, 90, 0.35)], [], [(21, 13, 0.9)]])
->>> link(found, LinkSettings(), threshold=0.5).tolist()
-[0, 1, -1, 3]
+>>> rally = [[(10, 10, 0.9)], [(200, 90, 0.7), (14, 11, 0.45)], [(17, 12, 0.8)], [], [(60, 9, 0.9)]]
+>>> link(Candidates.of(rally), LinkSettings(), threshold=0.5).tolist()
+[0, 2, 3, -1, 4]
 
 Distances are in pixels of a picture 512 wide, the network's.  This module knows nothing of
 heatmaps, videos or tables.
@@ -61,25 +61,23 @@ class Candidates(NamedTuple):
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """What a track is; the defaults were chosen on validation clips.
+    """What a track is; the defaults were chosen on training and validation clips.
 
     Attributes:
         floor: faint candidates need this share of the threshold.
         candidates: of a frame at most.
         gap: frames that a step spans at most.
         reach: px of a picture 512 wide; a ball that moves so far in a frame costs 1.
-        bonus: for going on with a track.
         gap_cost: for each frame that a step skips.
         start_cost: for beginning a track.
     """
 
-    floor: float = 0.4
+    floor: float = 0.3
     candidates: int = 4
     gap: int = 4
-    reach: float = 30.0
-    bonus: float = 1.0
+    reach: float = 25.0
     gap_cost: float = 0.5
-    start_cost: float = 1.0
+    start_cost: float = 4.0
 
     def __post_init__(self) -> None:
         if not 0 < self.floor <= 1:
@@ -135,7 +133,7 @@ def _steps(
     """[K, L]: what it is worth to go from each of K candidates to each of L, `span` [K] later."""
     squared = ((here[None] - before[:, None]) ** 2).sum(2)
     free = (settings.reach * span[:, None]) ** 2
-    return settings.bonus - squared / free - settings.gap_cost * (span[:, None] - 1)
+    return -squared / free - settings.gap_cost * (span[:, None] - 1)
 
 
 def _log_odds(score: NDArray[np.float64]) -> NDArray[np.float64]:

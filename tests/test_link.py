@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 from pipeline.link import Candidates, LinkSettings, link
 from schemas.tables import STAGED
 
-SETTINGS = LinkSettings(gap=3, reach=20, bonus=1, gap_cost=0.5, start_cost=1, floor=0.4)
+SETTINGS = LinkSettings(gap=3, reach=20, gap_cost=0.5, start_cost=1, floor=0.4)
 
 
 def log_odds(p):
@@ -33,8 +33,7 @@ def worth(frames, choice, threshold):
         if last is not None and frame - last[0] <= SETTINGS.gap:
             span = frame - last[0]
             distance = np.hypot(x - last[1], y - last[2])
-            step = SETTINGS.bonus - (distance / (SETTINGS.reach * span)) ** 2
-            step -= SETTINGS.gap_cost * (span - 1)
+            step = -((distance / (SETTINGS.reach * span)) ** 2) - SETTINGS.gap_cost * (span - 1)
         total += max(step, -SETTINGS.start_cost)
         last = frame, x, y
     return total
@@ -62,7 +61,7 @@ def test_no_choice_is_worth_more(frames, threshold):
     assert worth(frames, choice_of(frames, threshold), threshold) == pytest.approx(best)
 
 
-CLEAR, FAINT = 0.9, 0.35
+CLEAR, FAINT = 0.9, 0.45
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ CLEAR, FAINT = 0.9, 0.35
             id="the brighter one is not the ball",
         ),
         pytest.param(
-            [[(0, 0, CLEAR)], [], [], [(30, 0, FAINT)], [(40, 0, 0.7)]],
+            [[(0, 0, CLEAR)], [], [], [(30, 0, 0.7)], [(40, 0, CLEAR)]],
             [0, None, None, 0, 0],
             id="on over a gap",
         ),
@@ -120,7 +119,7 @@ def staged(frames):
 
 
 # Twice the network's width: distances count half.
-FRAMES = [[(0, 0, 0.9)], None, [(99, 9, 0.8), (9, 0, 0.7)], [], [(36, 0, 0.6)]]
+FRAMES = [[(0, 0, 0.9)], None, [(99, 9, 0.8), (9, 0, 0.75)], [], [(36, 0, 0.7)]]
 
 
 @pytest.mark.parametrize(
