@@ -34,6 +34,7 @@ from jobs.plan import make_plan
 from jobs.settings import TrackSettings
 from jobs.stages import FRAME_ROW
 from jobs.track import track, versions
+from jobs.usage import CpuUsage
 from pipeline import measure
 from pipeline.checkpoint import describe, find_weights, load_model, save_model
 from pipeline.complexity import model_card
@@ -102,6 +103,7 @@ class Together:
             some hundred frames at most; where decoding is the slowest, take a longer video.
         waited_s: behind the start, in which the model had nothing to do.
         seconds: decode, model and commit, each summed over its workers.
+        cpu_s: CPU seconds, start included; see `jobs.usage.CpuUsage`.
     """
 
     frames: int
@@ -110,6 +112,12 @@ class Together:
     rate: float
     waited_s: float
     seconds: dict[str, float]
+    cpu_s: dict[str, float]
+
+    @property
+    def overhead(self) -> float:
+        """Share of all CPU time that neither decoders nor the model used."""
+        return (self.cpu_s["ray"] + self.cpu_s["driver"]) / sum(self.cpu_s.values())
 
 
 @dataclass
@@ -318,12 +326,13 @@ class _Benchmark:
         )
         out = Path(tempfile.mkdtemp(dir=self.folder))
         started = time.perf_counter()
-        report = track(sources, out, settings)
+        with CpuUsage() as usage:
+            report = track(sources, out, settings)
         if report.quarantined:
             raise InputError(f"{report.quarantined[0]['source']} cannot be read whole")
         wall = time.perf_counter() - started
         shutil.rmtree(out)
-        return _together(report.frames, wall, report.seconds)
+        return _together(report.frames, wall, report.seconds, usage.seconds)
 
     def _scaling(self, clip: Path) -> dict[str, Together]:
         found = {}
@@ -365,12 +374,15 @@ def _rows(video_id: str, shard: range) -> list[pa.Table]:
     return [*tables, pa.Table.from_pylist([end], FRAME_ROW)]
 
 
-def _together(frames: int, wall_s: float, seconds: dict[str, float]) -> Together:
+def _together(
+    frames: int, wall_s: float, seconds: dict[str, float], cpu_s: dict[str, float]
+) -> Together:
     """Condense a run.
 
-    >>> run = _together(100, 20.0, {"ready": 10.0, "model": 8.0})
-    >>> run.rate, run.waited_s
-    (10.0, 2.0)
+    >>> cpu_s = {"decode": 2.0, "model": 16.0, "ray": 1.0, "driver": 1.0}
+    >>> run = _together(100, 20.0, {"ready": 10.0, "model": 8.0}, cpu_s)
+    >>> run.rate, run.waited_s, run.overhead
+    (10.0, 2.0, 0.1)
     """
     at_work = wall_s - seconds["ready"]
     return Together(
@@ -380,6 +392,7 @@ def _together(frames: int, wall_s: float, seconds: dict[str, float]) -> Together
         rate=frames / at_work,
         waited_s=max(0.0, at_work - seconds["model"]),
         seconds=seconds,
+        cpu_s=cpu_s,
     )
 
 

@@ -265,13 +265,16 @@ def print_benchmark(report: BenchmarkReport, as_json: bool) -> None:
 
 
 def _print_together(title: str, runs: dict[str, Together]) -> None:
-    """Rates and shares are of the time behind the start; stages run beside each other."""
+    """Rates and shares are of the time behind the start; stages run beside each other.
+
+    The last column is of all CPU time: Ray's own processes and the one that commits.
+    """
 
     def share(run: Together, seconds: float) -> str:
         return f"{seconds / (run.wall_s - run.start_s):.1%}"
 
     print_table(
-        (title, "s", "start s", "frames/s", "decode", "model", "commit", "waited"),
+        (title, "s", "start s", "frames/s", "decode", "model", "commit", "waited", "Ray's CPU"),
         [
             (
                 name,
@@ -280,10 +283,11 @@ def _print_together(title: str, runs: dict[str, Together]) -> None:
                 _rate(run.rate),
                 *(share(run, run.seconds[stage]) for stage in ("decode", "model", "commit")),
                 share(run, run.waited_s),
+                f"{run.overhead:.1%}",
             )
             for name, run in runs.items()
         ],
-        right=tuple(range(1, 8)),
+        right=tuple(range(1, 9)),
     )
 
 

@@ -88,6 +88,8 @@ def test_everything_is_measured(tmp_path, capsys, clips):
     (together,) = report.together
     assert together.frames == 15
     assert 0 < together.start_s <= together.wall_s
+    assert min(together.cpu_s.values()) > 0
+    assert 0 < together.overhead < 1
     assert [scale.frames for scale in report.scaling.values()] == [30 for _ in clips]
     assert report.ratios["model, reference / reference"] == 1
     assert report.ratios["file to table / reference loop"] > 0

@@ -1,0 +1,81 @@
+"""CPU time of a run on an embedded Ray, by what used it.
+
+    with CpuUsage() as usage:
+        track(sources, out, settings)
+    usage.seconds["ray"]
+
+Ray's share of a machine cannot be seen from the time that stages take: its own processes run
+beside them.  So the processes below this one are sampled until they end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+import psutil
+
+_INTERVAL_S = 0.5  # of what a process did before it ended, up to so much is missed
+_ROLES = {"DecodeStage": "decode", "decoder_child": "decode", "DetectStage": "model"}
+
+
+class CpuUsage:
+    """Samples the processes below this one, from `with` to its end.
+
+    Attributes:
+        seconds: CPU seconds in user and kernel, of
+            "decode": the decode workers and their decoder processes,
+            "model": the model's workers,
+            "ray": all other processes, which are Ray's own,
+            "driver": this process, which schedules, links and commits.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._seen: dict[tuple[int, float], tuple[str, float]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> CpuUsage:
+        self._before = time.process_time()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.seconds = dict.fromkeys(("decode", "model", "ray"), 0.0)
+        for role, seconds in self._seen.values():
+            self.seconds[role] += seconds
+        self.seconds["driver"] = time.process_time() - self._before
+
+    def _sample(self) -> None:
+        family = psutil.Process()
+        while not self._stop.wait(_INTERVAL_S):
+            for process in family.children(recursive=True):
+                try:
+                    with process.oneshot():
+                        key = (process.pid, process.create_time())  # pids come again
+                        role = _role(process.name(), process.cmdline())
+                        times = process.cpu_times()
+                except psutil.Error:  # it has ended
+                    continue
+                self._seen[key] = (role, times.user + times.system)
+
+
+def _role(name: str, command: list[str]) -> str:
+    """What a process does; Ray's workers are named by what they run.
+
+    >>> _role("ray::MapWorker(", ["ray::MapWorker(MapBatches(DecodeStage))"])
+    'decode'
+    >>> _role("raylet", ["/opt/ray/raylet", "--port=0"])
+    'ray'
+    """
+    text = " ".join([name, *command])
+    return next((role for mark, role in _ROLES.items() if mark in text), "ray")
