@@ -13,6 +13,7 @@ DEFAULT_WEIGHTS = "v5-nano"
 # As in pipeline.runtime, which is not imported here: PyTorch would come with it.
 RUNTIMES = (
     "auto", "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-bf16", "openvino-int8",
+    "openvino-int8-bf16",
 )  # fmt: skip
 
 Command = Callable[..., Any]
@@ -58,7 +59,7 @@ runtime_option = click.option(
     show_default=True,
     help="What computes the model; auto: OpenVINO on a CPU that has it, bfloat16 where the CPU or "
     "GPU computes it. "
-    "openvino-int8 wants `tracknet weights quantize` first.",
+    "Those with int8 want `tracknet weights quantize` first.",
 )
 
 address_option = click.option(

@@ -46,7 +46,7 @@ from pipeline.measure import Timing
 from pipeline.models import build
 from pipeline.quantize import SUFFIX, find_quantized, quantize, save_quantized
 from pipeline.reference import ReferenceLoop
-from pipeline.runtime import Runtime, open_runtime, resolve, window_spec
+from pipeline.runtime import QUANTIZED, Runtime, open_runtime, resolve, window_spec
 from pipeline.synth import SynthConfig, write_dataset
 from pipeline.video import Video
 from pipeline.windows import Shard
@@ -177,7 +177,7 @@ class _Benchmark:
         with Decoder(self.limits) as decoder:
             video = decoder.probe(clip)
             windows = self._windows(decoder, video)
-        if any(choice.name == "openvino-int8" for choice in self.choices):
+        if any(choice.name in QUANTIZED for choice in self.choices):
             self._ensure_quantized(windows)
         report = BenchmarkReport(self._machine(), self._model())
         report.stages = self._stages(video, windows)
@@ -238,7 +238,7 @@ class _Benchmark:
 
     def _model(self) -> dict[str, Any]:
         card = model_card(self.info.arch, self.info.config)
-        int8 = any(choice.name == "openvino-int8" for choice in self.choices)
+        int8 = any(choice.name in QUANTIZED for choice in self.choices)
         return {
             "arch": self.info.arch,
             "config": self.info.config,
@@ -283,8 +283,7 @@ class _Benchmark:
 
     def _runtime(self, name: str) -> Runtime:
         choice = next(choice for choice in self.choices if choice.name == name)
-        int8 = name == "openvino-int8"
-        quantized = find_quantized(self.weights).network() if int8 else None
+        quantized = find_quantized(self.weights).network() if name in QUANTIZED else None
         return open_runtime(choice, load_model(self.weights), quantized)
 
     def _time_commit(self, path: Path) -> Timing:

@@ -151,8 +151,9 @@ def _ready(weights: Path) -> list[str]:
     """OpenVINO's runtimes that can run these weights now."""
     if not openvino_available():
         raise InputError("there is no OpenVINO to check: pip install 'tracknet[openvino]'")
-    ready = ["openvino", "openvino-bf16"] if computes_bf16("cpu") else ["openvino"]
+    names = ["openvino"]
     with suppress(WeightsError):
         find_quantized(weights)
-        ready.append("openvino-int8")
-    return ready
+        names.append("openvino-int8")
+    half = [f"{name}-bf16" for name in names] if computes_bf16("cpu") else []
+    return sorted(names + half)

@@ -31,7 +31,7 @@ from jobs.settings import TrackSettings
 from jobs.stages import DecodeStage, DetectStage, ModelFiles
 from pipeline.checkpoint import describe, find_weights, load_model
 from pipeline.quantize import find_quantized
-from pipeline.runtime import resolve, window_spec
+from pipeline.runtime import QUANTIZED, resolve, window_spec
 from schemas.store import ResultKey, Store
 
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
@@ -136,7 +136,7 @@ class _Run:
         self.stride = settings.detector.stride_for(self.spec)
         self.choice = resolve(settings.runtime, self._device(), settings.batch)
         self.models = 1 if self.choice.device == "cpu" else max(1, count_gpus())
-        int8 = self.choice.name == "openvino-int8"
+        int8 = self.choice.name in QUANTIZED
         self.quantized = find_quantized(self.weights) if int8 else None
         now = datetime.now(UTC)
         self.started = now

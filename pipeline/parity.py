@@ -28,7 +28,7 @@ from pipeline.errors import InputError
 from pipeline.metrics import Counts, score_clip
 from pipeline.peaks import to_source
 from pipeline.quantize import find_quantized
-from pipeline.runtime import Runtime, TorchRuntime, open_runtime, resolve
+from pipeline.runtime import QUANTIZED, Runtime, TorchRuntime, open_runtime, resolve
 
 F1_TOLERANCE = 0.002
 SAME_OUTCOMES = 0.995
@@ -93,7 +93,7 @@ def check_weights(
     candidates = []
     for name in runtimes:
         choice = resolve(name, device)
-        quantized = find_quantized(weights).network() if name == "openvino-int8" else None
+        quantized = find_quantized(weights).network() if name in QUANTIZED else None
         candidates.append(open_runtime(choice, load_model(weights), quantized))
     reference = TorchRuntime(load_model(weights), device)
     return dict(zip(runtimes, compare(reference, candidates, clips), strict=True))

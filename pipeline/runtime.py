@@ -4,15 +4,16 @@
     heatmaps = runtime(pictures)      # uint8 [batch, P, H, W, 3] -> float32 [batch, targets, H, W]
     balls = runtime.peaks(heatmaps[0], "centroid", 0.5, limit=1)
 
-| name            | what runs                                                                |
-|-----------------|--------------------------------------------------------------------------|
-| `torch`         | PyTorch in float32: what the others are checked against (`pipeline.parity`) |
-| `torch-bf16`    | PyTorch, convolutions and matrix products in bfloat16                     |
-| `torch-fp16`    | the same in float16, for GPUs without bfloat16                            |
-| `openvino`      | OpenVINO in float32, CPU                                                  |
-| `openvino-bf16` | OpenVINO in bfloat16, CPUs with instructions for it                       |
-| `openvino-int8` | OpenVINO, quantized by `pipeline.quantize`, CPU                           |
-| `auto`          | OpenVINO on a CPU that has it, bfloat16 where the device computes it      |
+| name                 | what runs                                                              |
+|----------------------|------------------------------------------------------------------------|
+| `torch`              | PyTorch in float32: what `pipeline.parity` checks the others against   |
+| `torch-bf16`         | PyTorch, convolutions and matrix products in bfloat16                  |
+| `torch-fp16`         | the same in float16, for GPUs without bfloat16                         |
+| `openvino`           | OpenVINO in float32, CPU                                               |
+| `openvino-bf16`      | OpenVINO in bfloat16, CPUs with instructions for it                    |
+| `openvino-int8`      | OpenVINO, quantized by `pipeline.quantize`, the rest in float32, CPU   |
+| `openvino-int8-bf16` | the same, the rest in bfloat16, CPUs with instructions for it          |
+| `auto`               | OpenVINO on a CPU that has it, bfloat16 where the device computes it   |
 
 The number of windows in a call is fixed when a runtime is made, so a window is always computed by
 the same kernels.  Bits differ between runtimes, so the name of the runtime decides rows.
@@ -45,10 +46,17 @@ if TYPE_CHECKING:
 
 Heatmaps = np.ndarray | Tensor  # both can be indexed, added and divided, which is all we do
 RuntimeName = Literal[
-    "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-bf16", "openvino-int8"
+    "torch",
+    "torch-bf16",
+    "torch-fp16",
+    "openvino",
+    "openvino-bf16",
+    "openvino-int8",
+    "openvino-int8-bf16",
 ]
 RUNTIMES: tuple[str, ...] = ("auto", *get_args(RuntimeName))
-OPENVINO_RUNTIMES = ("openvino", "openvino-bf16", "openvino-int8")
+QUANTIZED = ("openvino-int8", "openvino-int8-bf16")
+OPENVINO_RUNTIMES = ("openvino", "openvino-bf16", *QUANTIZED)
 AUTOCAST = {"torch-bf16": torch.bfloat16, "torch-fp16": torch.float16}
 CUDA_BATCH = 8  # windows; a GPU needs several at once to be busy, a CPU does not
 
@@ -174,19 +182,17 @@ def open_runtime(
     Args:
         choice: from `resolve`.
         model: a heatmap model; it is moved to the device.
-        quantized: from `pipeline.quantize`, for `openvino-int8`.
+        quantized: from `pipeline.quantize`, for those of `QUANTIZED`.
         threads: for the model on a CPU; None takes all cores.
 
     Raises:
         InputError: the model makes no heatmaps, or the quantized network has another batch.
     """
-    if choice.name in ("openvino", "openvino-bf16"):
-        network = to_openvino(model, choice.batch)
-        precision = choice.name.partition("-")[2] or "f32"
-        return OpenVinoRuntime(network, window_spec(model), threads, precision)
-    if choice.name == "openvino-int8":
-        assert quantized is not None
-        runtime = OpenVinoRuntime(quantized, window_spec(model), threads)
+    if choice.name in OPENVINO_RUNTIMES:
+        network = quantized if choice.name in QUANTIZED else to_openvino(model, choice.batch)
+        assert network is not None
+        precision = "bf16" if choice.name.endswith("-bf16") else "f32"
+        runtime = OpenVinoRuntime(network, window_spec(model), threads, precision)
         if runtime.batch != choice.batch:
             raise InputError(
                 f"batch {choice.batch}: the quantized network takes {runtime.batch} window(s)"
