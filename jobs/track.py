@@ -78,7 +78,7 @@ class TrackReport:
         frames, detected: rows made by this run, and those with a ball.
         quarantined: what is wrong, by source, also from runs before; see `schemas.tables`.
         seconds: wall, decode, model, commit; start, until Ray ran; ready, until the model took its
-            first frames.
+            first frames; committed, until the last manifest (Ray ends after it).
     """
 
     run_id: str
@@ -165,12 +165,13 @@ class _Run:
         )
         todo, skipped = self._todo(plan)
         self._write_run(key, "running", committer.totals, skipped, None)
-        start_s = 0.0
+        start_s = committed_s = 0.0
         try:
             if todo.videos:
                 with ray_session(self.settings.workers + self.models):
                     start_s = time.perf_counter() - clock
                     self._stream(todo, committer)
+                    committed_s = time.perf_counter() - clock
         except BaseException:
             self._write_run(key, "failed", committer.totals, skipped, clock)
             raise
@@ -189,6 +190,7 @@ class _Run:
             seconds={
                 "wall": time.perf_counter() - clock,
                 "start": start_s,
+                "committed": committed_s,
                 "ready": self._ready_s(totals),
                 "decode": totals.decode_s,
                 "model": totals.model_s,

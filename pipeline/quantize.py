@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 SUFFIX = ".int8.xml"
 # What stays in float, by names in the network, which are those of the modules.
 # Always: what sees differences of grey values, where 1/255 counts; what turns features into logits
-# and gates them; and attention.  Together a few per cent of the MACs.
-_LOGITS = (r"\.mdd[./]", r"\.motion[./]", r"\.draft/", r"\.head[./]", r"\.refine[./]", "/")
+# and gates them; and attention but for its linear layers.  Together a few per cent of the MACs.
+_LINEAR = r"head\.layers\.\d+\.(attention\.qkv|attention\.out|expand|contract)/"
+_REFINE = rf"\.refine(\.(?!{_LINEAR})|/)"
+_LOGITS = (r"\.mdd[./]", r"\.motion[./]", r"\.draft/", r"\.head[./]", _REFINE, "/")
 # More, where a model needs it; narrow ones do.  Each level costs speed.
 KEPT_IN_FLOAT: dict[str, tuple[str, ...]] = {
     "logits": _LOGITS,

@@ -80,11 +80,11 @@ def test_command_that_checks(cached, rally):
 
 
 def eight_bit(network):
-    """Convolutions whose weights are eight-bit numbers times a scale."""
+    """Convolutions and linear layers whose weights are eight-bit numbers times a scale."""
     return [
         op.get_friendly_name()
         for op in network.get_ops()
-        if op.get_type_name() == "Convolution"
+        if op.get_type_name() in ("Convolution", "MatMul")
         and op.input_value(1).get_node().get_type_name() == "Multiply"
     ]
 
@@ -100,6 +100,16 @@ def test_what_stays_in_float(kept, expected, never):
     found = eight_bit(quantize(model, windows, "", {}, kept))
     assert len(found) == expected
     assert not [name for name in found if any(part in name for part in never)]
+
+
+def test_attention_keeps_its_products_in_float():
+    model = build("v5", {"width": 0.0625, "input_height": 48, "input_width": 64}).eval()
+    windows = np.random.default_rng(0).integers(0, 255, (1, 3, 48, 64, 3), dtype=np.uint8)
+    found = [name for name in eight_bit(quantize(model, windows, "", {})) if ".refine" in name]
+    layers = len(model.refine.head.layers)
+    for part in ("attention.qkv/", "attention.out/", ".expand/", ".contract/"):
+        assert len([name for name in found if part in name]) == layers, found
+    assert len(found) == 4 * layers
 
 
 def test_other_weights_are_refused(cached, tmp_path):
