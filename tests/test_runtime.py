@@ -83,13 +83,15 @@ def test_openvino_agrees_with_pytorch(clip, arch, config):
 def test_openvino_does_not_depend_on_how_a_batch_is_filled(clip):
     model = tiny("v5", {})
     runtime = OpenVinoRuntime(to_openvino(model, batch=2), model.spec, threads=2)
-    windows = np.stack([clip[0:3], clip[3:6]])
-    both = runtime(windows)
-    assert both.shape == (2, 3, HEIGHT, WIDTH)
-    assert both.dtype == np.float32
-    np.testing.assert_array_equal(runtime(windows[[1, 1]])[0], both[1])
+    assert (runtime.each, runtime.batch) == (2, 4)  # two at once, in each of two streams
+    windows = np.stack([clip[i : i + 3] for i in range(4)])
+    four = runtime(windows)
+    assert four.shape == (4, 3, HEIGHT, WIDTH)
+    assert four.dtype == np.float32
+    np.testing.assert_array_equal(runtime(windows[[3, 3, 1, 2]])[[0, 2]], four[[3, 1]])
     # What was returned stays as it is when the runtime is called again.
-    assert not np.array_equal(both[0], both[1])
+    assert not np.array_equal(four[0], four[1])
+    np.testing.assert_array_equal(runtime(windows[2:]), four[2:])
 
 
 def test_half_precision_comes_close(clip):
