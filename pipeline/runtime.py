@@ -96,7 +96,7 @@ class RuntimeChoice:
     Attributes:
         name: one of `RUNTIMES` but `auto`.
         device: as PyTorch names devices.
-        batch: windows in a call.
+        batch: windows computed as one; OpenVINO does several such side by side.
     """
 
     name: str
