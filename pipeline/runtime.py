@@ -304,7 +304,7 @@ class OpenVinoRuntime:
         self._requests = [compiled.create_infer_request() for _ in range(streams)]
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """uint8 `[batch, P, H, W, 3]` -> float32 `[batch, targets, H, W]`."""
+        """uint8 `[n, P, H, W, 3]` -> float32 `[n, targets, H, W]`; n: times `each`, to `batch`."""
         parts = np.split(pictures, len(pictures) // self.each)
         running = self._requests[: len(parts)]
         for request, part in zip(running, parts, strict=True):
