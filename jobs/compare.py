@@ -148,7 +148,9 @@ def _line(
     counts, test_set = {}, {}
     for clip in test_clips(settings.root):
         loaded = load_clip(clip, settings.cache, width=spec.width, height=spec.height)
-        windows = validation_windows([loaded], spec)
+        windows = validation_windows(
+            [loaded], spec, skip_repeats=settings.config.batches.skip_repeats
+        )
         counts[str(clip)] = validate(model, windows, torch.device(settings.device))
         test_set[str(clip)] = f"{clip.sport}/{clip.test_set}"
     return Line(
