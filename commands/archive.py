@@ -149,7 +149,7 @@ def track(
     \b
     tracknet track matches/ --out tables/
     tracknet track final.mp4 --out tables/ --peak contour --no-link --keep-repeats
-    tracknet track matches/ --out tables/ --runtime openvino-int8-bf16
+    tracknet track matches/ --out tables/ --runtime openvino-int8
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
     """
     from jobs.console import print_report

@@ -13,7 +13,6 @@ DEFAULT_WEIGHTS = "v5-nano"
 # As in pipeline.runtime, which is not imported here: PyTorch would come with it.
 RUNTIMES = (
     "auto", "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-bf16", "openvino-int8",
-    "openvino-int8-bf16",
 )  # fmt: skip
 
 Command = Callable[..., Any]

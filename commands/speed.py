@@ -49,7 +49,7 @@ def benchmark(
     Nothing else should run on the machine meanwhile.
 
     \b
-    tracknet benchmark --runtime openvino-int8-bf16 --runtime openvino --runtime torch
+    tracknet benchmark --runtime openvino-int8 --runtime openvino --runtime torch
     tracknet benchmark --width 0.25 --frames 900 --json
     tracknet benchmark --weights v5-nano --scaling --clips 1,10 --minutes 1,10
     """

@@ -39,7 +39,7 @@ from jobs.usage import CpuUsage
 from pipeline import measure
 from pipeline.checkpoint import describe, find_weights, load_model, save_model
 from pipeline.complexity import model_card
-from pipeline.decoder import Backend, Decoder, DecoderLimits, decord_available
+from pipeline.decoder import Backend, Decoder, DecoderLimits
 from pipeline.engine import DetectorSettings
 from pipeline.errors import InputError, WeightsError
 from pipeline.loop import loop_video
@@ -179,7 +179,7 @@ class _Benchmark:
         with Decoder(self.limits) as decoder:
             video = decoder.probe(clip)
             windows = self._windows(decoder, video)
-        if any(choice.name in QUANTIZED for choice in self.choices):
+        if any(choice.name == QUANTIZED for choice in self.choices):
             self._ensure_quantized(windows)
         report = BenchmarkReport(self._machine(), self._model())
         report.stages = self._stages(video, windows)
@@ -239,7 +239,7 @@ class _Benchmark:
 
     def _model(self) -> dict[str, Any]:
         card = model_card(self.info.arch, self.info.config)
-        int8 = any(choice.name in QUANTIZED for choice in self.choices)
+        int8 = any(choice.name == QUANTIZED for choice in self.choices)
         return {
             "arch": self.info.arch,
             "config": self.info.config,
@@ -259,13 +259,8 @@ class _Benchmark:
             self.on_step(name)
             found[name] = timing()
 
-        if self.settings.backend == "decord" and decord_available():
-            alone, timed = "decord alone (limit)", measure.time_decord
-        else:
-            alone, timed = "pyav alone (limit)", measure.time_pyav
-        step(alone, lambda: timed(path, video.frames, spec, repeats))
-        step("decode", lambda: measure.time_decode(video, spec, repeats, self.limits))
-        step("decode, 2 at once", lambda: measure.time_decode(video, spec, repeats, self.limits, 2))
+        self.on_step("decode")
+        found |= measure.time_decode(video, spec, repeats, self.limits)
         step("preprocess", lambda: measure.time_preprocess(windows, spec, repeats))
         step(
             "model, reference",
@@ -284,7 +279,7 @@ class _Benchmark:
 
     def _runtime(self, name: str) -> Runtime:
         choice = next(choice for choice in self.choices if choice.name == name)
-        quantized = find_quantized(self.weights).network() if name in QUANTIZED else None
+        quantized = find_quantized(self.weights).network() if name == QUANTIZED else None
         return open_runtime(choice, load_model(self.weights), quantized)
 
     def _time_commit(self, path: Path) -> Timing:

@@ -25,6 +25,7 @@ from pipeline.quantize import (
     save_quantized,
 )
 from pipeline.runtime import (
+    QUANTIZED,
     OpenVinoRuntime,
     TorchRuntime,
     computes_bf16,
@@ -151,9 +152,8 @@ def _ready(weights: Path) -> list[str]:
     """OpenVINO's runtimes that can run these weights now."""
     if not openvino_available():
         raise InputError("there is no OpenVINO to check: pip install 'tracknet[openvino]'")
-    names = ["openvino"]
+    names = ["openvino", "openvino-bf16"] if computes_bf16("cpu") else ["openvino"]
     with suppress(WeightsError):
         find_quantized(weights)
-        names.append("openvino-int8")
-    half = [f"{name}-bf16" for name in names] if computes_bf16("cpu") else []
-    return sorted(names + half)
+        names.append(QUANTIZED)
+    return names

@@ -136,7 +136,7 @@ class _Run:
         self.stride = settings.detector.stride_for(self.spec)
         self.choice = resolve(settings.runtime, self._device(), settings.batch)
         self.models = 1 if self.choice.device == "cpu" else max(1, count_gpus())
-        int8 = self.choice.name in QUANTIZED
+        int8 = self.choice.name == QUANTIZED
         self.quantized = find_quantized(self.weights) if int8 else None
         now = datetime.now(UTC)
         self.started = now

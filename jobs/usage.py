@@ -28,12 +28,13 @@ class CpuUsage:
             "decode": the decode workers and their decoder processes,
             "model": the model's workers,
             "ray": all other processes, which are Ray's own,
-            "driver": this process, which schedules, links and commits.
+            "driver": this process, which schedules, links and commits; not counting the sampling.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._seen: dict[tuple[int, float], tuple[str, float]] = {}
+        self._sampling = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -53,7 +54,7 @@ class CpuUsage:
         self.seconds = dict.fromkeys(("decode", "model", "ray"), 0.0)
         for role, seconds in self._seen.values():
             self.seconds[role] += seconds
-        self.seconds["driver"] = time.process_time() - self._before
+        self.seconds["driver"] = time.process_time() - self._before - self._sampling
 
     def _sample(self) -> None:
         family = psutil.Process()
@@ -67,6 +68,7 @@ class CpuUsage:
                 except psutil.Error:  # it has ended
                     continue
                 self._seen[key] = (role, times.user + times.system)
+        self._sampling = time.thread_time()
 
 
 def _role(name: str, command: list[str]) -> str:

@@ -209,6 +209,19 @@ def decode_with_decord(request: Request, sink: FrameSink) -> None:
                 raise DecoderComplaint(str(error).splitlines()[0]) from error
 
 
+@dataclass(frozen=True)
+class _Lent:
+    """Decord's array for NumPy to look at; Decord's own `asnumpy` would copy every picture."""
+
+    array: Any
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self.array.to_dlpack()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0  # the CPU, as DLPack numbers devices
+
+
 def _read_segment(
     reader: Any, n_packets: int, frames: list[int | None], request: Request, sink: FrameSink
 ) -> None:
@@ -217,7 +230,7 @@ def _read_segment(
     # Always from the first picture on: Decord's seek is off by some frames where B-frames are.
     for start in range(0, len(frames), BATCH_FRAMES):
         part = frames[start : start + BATCH_FRAMES]
-        pictures = reader.get_batch(range(start, start + len(part))).asnumpy()
+        pictures = np.from_dlpack(_Lent(reader.get_batch(range(start, start + len(part)))))
         # FFmpeg decodes ahead of what it hands out, so a complaint is here before its frame is.
         if count := complaints():
             raise DecoderComplaint(f"FFmpeg reported {count} errors")

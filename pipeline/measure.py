@@ -12,10 +12,11 @@ This module knows nothing of Ray or tables, and prints nothing.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -23,7 +24,7 @@ import numpy as np
 import psutil
 import torch
 
-from pipeline.decoder import BATCH_FRAMES, Decoder, DecoderLimits
+from pipeline.decoder import BATCH_FRAMES, Decoder, DecoderLimits, decord_available
 from pipeline.peaks import PeakMode, find_peak
 from pipeline.probe import decode_all
 from pipeline.reference import ReferenceLoop
@@ -81,73 +82,63 @@ def time_work(work: Callable[[], object], frames: int, repeats: int) -> Timing:
 
 
 def time_decode(
-    video: Video, spec: WindowSpec, repeats: int, limits: DecoderLimits, workers: int = 1
-) -> Timing:
-    """Our decode stage without Ray: child processes, shared memory, pictures at network size.
+    video: Video, spec: WindowSpec, repeats: int, limits: DecoderLimits
+) -> dict[str, Timing]:
+    """Our decode stage without Ray, twice of it at once, and what the decoder does alone.
 
-    Args:
-        limits: of each decoder process.
-        workers: decoders at once, each of which decodes the whole video.
+    They take turns, so that a machine that slows down for a while slows down all of them.  Ours has
+    child processes and shared memory; the limit reads in this process and drops what it reads.
+
+    Returns:
+        Timings named "decode", "decode, 2 at once" and "... alone (limit)".
     """
     shard = Shard(range(video.frames), range(video.frames))
-    decoders = [Decoder(limits) for _ in range(workers)]
+    backend, alone = (
+        ("decord", _read_with_decord)
+        if limits.backend == "decord" and decord_available()
+        else ("pyav", _read_with_pyav)
+    )
+    limits = replace(limits, recycle_after=sys.maxsize)  # a new process would start its clock anew
 
     def read(decoder: Decoder) -> None:
         for batch in decoder.read(video, shard, spec.width, spec.height):
             batch.pictures.copy()  # the next batch overwrites them, so every user copies
 
-    def computing() -> float:
-        children = [psutil.Process(d.pid).cpu_times() for d in decoders if d.pid]
-        return time.process_time() + sum(child.user + child.system for child in children)
+    with Decoder(limits) as first, Decoder(limits) as second, ThreadPoolExecutor(2) as pool:
 
-    seconds, cpu_seconds = [], []
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(read, decoders))
-            for _ in range(repeats):
+        def computing() -> float:
+            children = [psutil.Process(d.pid).cpu_times() for d in (first, second) if d.pid]
+            return time.process_time() + sum(child.user + child.system for child in children)
+
+        ways: dict[str, tuple[int, Callable[[], object]]] = {
+            "decode": (1, lambda: read(first)),
+            "decode, 2 at once": (2, lambda: list(pool.map(read, (first, second)))),
+            f"{backend} alone (limit)": (1, lambda: alone(video, spec)),
+        }
+        spent: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        for _ in range(1 + repeats):
+            for name, (_, work) in ways.items():
                 started, computed = time.perf_counter(), computing()
-                list(pool.map(read, decoders))
-                seconds.append(time.perf_counter() - started)
-                cpu_seconds.append(computing() - computed)
-    finally:
-        for decoder in decoders:
-            decoder.close()
-    return Timing(workers * video.frames, tuple(seconds), tuple(cpu_seconds))
+                work()
+                spent[name].append((time.perf_counter() - started, computing() - computed))
+    return {
+        name: Timing(times * video.frames, *zip(*spent[name][1:], strict=True))
+        for name, (times, _) in ways.items()
+    }
 
 
-def time_decord(path: Path, frames: int, spec: WindowSpec, repeats: int) -> Timing:
-    """The limit of decoding: Decord alone, in this process, at network size, output dropped."""
+def _read_with_decord(video: Video, spec: WindowSpec) -> None:
     import decord
 
-    def read() -> None:
-        reader = decord.VideoReader(str(path), width=spec.width, height=spec.height, num_threads=1)
-        for start in range(0, frames, BATCH_FRAMES):
-            reader.get_batch(range(start, min(start + BATCH_FRAMES, frames))).asnumpy()
-
-    return _with_computing(read, frames, repeats)
+    reader = decord.VideoReader(video.source, width=spec.width, height=spec.height, num_threads=1)
+    for start in range(0, video.frames, BATCH_FRAMES):
+        reader.get_batch(range(start, min(start + BATCH_FRAMES, video.frames))).asnumpy()
 
 
-def time_pyav(path: Path, frames: int, spec: WindowSpec, repeats: int) -> Timing:
-    """The same with PyAV, on one thread."""
-
-    def read() -> None:
-        for frame in decode_all(path):
-            size = (spec.width, spec.height)
-            frame.reformat(*size, format="rgb24", interpolation="BILINEAR").to_ndarray()
-
-    return _with_computing(read, frames, repeats)
-
-
-def _with_computing(work: Callable[[], object], frames: int, repeats: int) -> Timing:
-    cpu_seconds = []
-
-    def measured() -> None:
-        computed = time.process_time()
-        work()
-        cpu_seconds.append(time.process_time() - computed)
-
-    timing = time_work(measured, frames, repeats)
-    return Timing(frames, timing.seconds, tuple(cpu_seconds[1:]))
+def _read_with_pyav(video: Video, spec: WindowSpec) -> None:
+    for frame in decode_all(Path(video.source)):
+        size = (spec.width, spec.height)
+        frame.reformat(*size, format="rgb24", interpolation="BILINEAR").to_ndarray()
 
 
 def time_preprocess(windows: np.ndarray, spec: WindowSpec, repeats: int) -> Timing:

@@ -93,7 +93,7 @@ def check_weights(
     candidates = []
     for name in runtimes:
         choice = resolve(name, device)
-        quantized = find_quantized(weights).network() if name in QUANTIZED else None
+        quantized = find_quantized(weights).network() if name == QUANTIZED else None
         candidates.append(open_runtime(choice, load_model(weights), quantized))
     reference = TorchRuntime(load_model(weights), device)
     return dict(zip(runtimes, compare(reference, candidates, clips), strict=True))

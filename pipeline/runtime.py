@@ -4,16 +4,15 @@
     heatmaps = runtime(pictures)      # uint8 [batch, P, H, W, 3] -> float32 [batch, targets, H, W]
     balls = runtime.peaks(heatmaps[0], "centroid", 0.5, limit=1)
 
-| name                 | what runs                                                              |
-|----------------------|------------------------------------------------------------------------|
-| `torch`              | PyTorch in float32: what `pipeline.parity` checks the others against   |
-| `torch-bf16`         | PyTorch, convolutions and matrix products in bfloat16                  |
-| `torch-fp16`         | the same in float16, for GPUs without bfloat16                         |
-| `openvino`           | OpenVINO in float32, CPU                                               |
-| `openvino-bf16`      | OpenVINO in bfloat16, CPUs with instructions for it                    |
-| `openvino-int8`      | OpenVINO, quantized by `pipeline.quantize`, the rest in float32, CPU   |
-| `openvino-int8-bf16` | the same, the rest in bfloat16, CPUs with instructions for it          |
-| `auto`               | OpenVINO on a CPU that has it, bfloat16 where the device computes it   |
+| name            | what runs                                                              |
+|-----------------|------------------------------------------------------------------------|
+| `torch`         | PyTorch in float32: what `pipeline.parity` checks the others against   |
+| `torch-bf16`    | PyTorch, convolutions and matrix products in bfloat16                  |
+| `torch-fp16`    | the same in float16, for GPUs without bfloat16                         |
+| `openvino`      | OpenVINO in float32, CPU                                               |
+| `openvino-bf16` | OpenVINO in bfloat16, CPUs with instructions for it                    |
+| `openvino-int8` | OpenVINO, quantized by `pipeline.quantize`, the rest in float32, CPU   |
+| `auto`          | OpenVINO on a CPU that has it, bfloat16 where the device computes it   |
 
 The number of windows in a call is fixed when a runtime is made, so a window is always computed by
 the same kernels.  Bits differ between runtimes, so the name of the runtime decides rows.
@@ -52,11 +51,10 @@ RuntimeName = Literal[
     "openvino",
     "openvino-bf16",
     "openvino-int8",
-    "openvino-int8-bf16",
 ]
 RUNTIMES: tuple[str, ...] = ("auto", *get_args(RuntimeName))
-QUANTIZED = ("openvino-int8", "openvino-int8-bf16")
-OPENVINO_RUNTIMES = ("openvino", "openvino-bf16", *QUANTIZED)
+QUANTIZED = "openvino-int8"
+OPENVINO_RUNTIMES = ("openvino", "openvino-bf16", QUANTIZED)
 AUTOCAST = {"torch-bf16": torch.bfloat16, "torch-fp16": torch.float16}
 CUDA_BATCH = 8  # windows; a GPU needs several at once to be busy, a CPU does not
 CPU_STREAMS = 4  # calls of OpenVINO side by side, at most; each has memory of its own
@@ -183,14 +181,14 @@ def open_runtime(
     Args:
         choice: from `resolve`.
         model: a heatmap model; it is moved to the device.
-        quantized: from `pipeline.quantize`, for those of `QUANTIZED`.
+        quantized: from `pipeline.quantize`, for `QUANTIZED`.
         threads: for the model on a CPU; None takes all cores.
 
     Raises:
         InputError: the model makes no heatmaps, or the quantized network has another batch.
     """
     if choice.name in OPENVINO_RUNTIMES:
-        network = quantized if choice.name in QUANTIZED else to_openvino(model, choice.batch)
+        network = quantized if choice.name == QUANTIZED else to_openvino(model, choice.batch)
         assert network is not None
         precision = "bf16" if choice.name.endswith("-bf16") else "f32"
         runtime = OpenVinoRuntime(network, window_spec(model), threads, precision)

@@ -266,6 +266,18 @@ def test_emphasis_multiplies_a_sports_share() -> None:
             BatchConfig(**{"emphasis": {"small": 2}} | wrong)
 
 
+def test_slow_balls_are_drawn_more_often() -> None:
+    slow = labelled_clip([1, 1, 1, 1], sport="tennis")
+    fast = replace(slow, xy_source=slow.xy_source * 40)
+    unseen = labelled_clip([1, 0, 1, 1], sport="tennis")
+    dataset = WindowedDataset([slow, fast, unseen], SPEC)
+    assert dataset.slow().tolist() == [True, True, False, False, False, False]
+    assert dataset.balanced(0.5, slow=3.0) == pytest.approx(np.array([3, 3, 1, 1, 1, 1]) / 10)
+    for wrong in ({"balance": None, "slow": 2}, {"balance": 0.5, "slow": 0}):
+        with pytest.raises(InputError, match="slow"):
+            BatchConfig(**wrong)
+
+
 def test_paper_split_shuffles_windows_and_leaks() -> None:
     clips = [labelled_clip([1] * 52, "a"), labelled_clip([1] * 52, "b")]
     train, val = paper_split(clips, SPEC)

@@ -32,6 +32,8 @@ from pipeline.windows import WindowSpec
 
 UNLABELLED = -1
 BACKGROUND_FRAMES = 60
+SLOW_PX = 1.5
+"""Model px per frame; a ball on average slower than this through a window is slow."""
 
 
 @dataclass(frozen=True)
@@ -190,14 +192,23 @@ class WindowedDataset:
         distinct = np.append(first, first + 1 + np.flatnonzero(~clip.repeats[behind]))
         return distinct[: self.spec.frames] if len(distinct) >= self.spec.frames else plain
 
+    def slow(self) -> NDArray[np.bool_]:
+        """[len(self)], True for windows that show a slow ball (`SLOW_PX`) in every frame."""
+        slow = np.zeros(len(self), np.bool_)
+        for index, (clip, first) in enumerate(self.starts):
+            xy = self.clips[clip].xy[self.window(self.clips[clip], first)]
+            steps = np.linalg.norm(np.diff(xy, axis=0), axis=1)  # NaN where there is no ball
+            slow[index] = steps.mean() < SLOW_PX
+        return slow
+
     def balanced(
-        self, power: float, emphasis: Mapping[str, float] | None = None
+        self, power: float, emphasis: Mapping[str, float] | None = None, slow: float = 1.0
     ) -> NDArray[np.float64]:
-        """How often each window should be drawn so that small sports are not drowned.
+        """How often each window should be drawn so that what is rare is not drowned.
 
         A sport with n windows gets a share in proportion to n ** power: 1 leaves things as they
         are, 0 gives each sport the same share.  `emphasis` multiplies the share of the sports it
-        names.
+        names.  Within its sport, a window with a slow ball counts `slow` times.
 
         Returns:
             float64 [len(self)], summing to 1.
@@ -207,12 +218,13 @@ class WindowedDataset:
         """
         sports = np.array([self.clips[clip].clip.sport for clip, _ in self.starts])
         names, member, counts = np.unique(sports, return_inverse=True, return_counts=True)
+        weight = np.where(self.slow(), slow, 1.0) if slow != 1 else np.ones(len(self))
         share = counts.astype(np.float64) ** power
         for sport, factor in (emphasis or {}).items():
             if sport not in names:
                 raise InputError(f"no clip of {sport!r}; there are {', '.join(names)}")
             share[names == sport] *= factor
-        return (share / share.sum() / counts)[member]
+        return weight * (share / share.sum() / np.bincount(member, weight))[member]
 
 
 def all_windows(clips: Sequence[LabelledClip], spec: WindowSpec) -> list[tuple[int, int]]:

@@ -47,6 +47,8 @@ class BatchConfig:
         seed: of everything random.
         balance: None for epochs; else see `WindowedDataset.balanced`.
         emphasis: factor on the share of a sport, where `balance` is given; 1 where none is named.
+        slow: factor on windows whose ball is slow, likewise.  Motion tells the model little about
+            such a ball, and most windows show a fast one.
         skip_repeats: lay windows over frames that differ, as the tracker does.
         augment: what may happen to a window.
         mask: "paper", or "disk" with `radius` in model px.
@@ -56,6 +58,7 @@ class BatchConfig:
     seed: int = 42
     balance: float | None = None
     emphasis: dict[str, float] = field(default_factory=dict)
+    slow: float = 1.0
     skip_repeats: bool = False
     augment: Augment = field(default_factory=Augment)
     mask: Mask = "paper"
@@ -64,10 +67,10 @@ class BatchConfig:
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise InputError(f"batch {self.batch}: must be at least 1")
-        if self.emphasis and self.balance is None:
-            raise InputError("epochs show every window once: emphasis goes with a balance")
-        if any(factor <= 0 for factor in self.emphasis.values()):
-            raise InputError(f"emphasis {self.emphasis}: factors must be above 0")
+        if (self.emphasis or self.slow != 1) and self.balance is None:
+            raise InputError("epochs show every window once: emphasis and slow go with a balance")
+        if self.slow <= 0 or any(factor <= 0 for factor in self.emphasis.values()):
+            raise InputError(f"emphasis {self.emphasis}, slow {self.slow}: factors must be above 0")
         if self.mask == "paper" and self.augment != Augment():
             raise InputError("the paper's masks are made at source size: without augmentation only")
 
@@ -121,7 +124,7 @@ class Batches:
         self._cumulative = (
             None
             if config.balance is None
-            else np.cumsum(dataset.balanced(config.balance, config.emphasis))
+            else np.cumsum(dataset.balanced(config.balance, config.emphasis, config.slow))
         )
 
     def draw(self, step: int) -> Batch:
