@@ -21,11 +21,12 @@ import pyarrow as pa
 
 from jobs.plan import PlannedVideo, Unreadable, video_from_row
 from pipeline.engine import DetectorSettings
-from pipeline.link import Candidates, link
+from pipeline.link import Candidates, bridge, link
 from pipeline.video import Video
 from schemas.store import ResultKey, Store
 from schemas.tables import (
     ABSENT,
+    BRIDGED,
     DETECTED,
     SCHEMA_VERSION,
     STAGED,
@@ -187,22 +188,28 @@ def choose_balls(staged: pa.Table, width: int, settings: DetectorSettings) -> pa
     lists = staged["candidates"].combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)
     offsets = offsets - offsets[0]
-    found = lists.flatten()
+    x, y, score = (
+        lists.flatten().field(name).to_numpy().astype(np.float64)
+        for name in ("x_px", "y_px", "score")
+    )
+    xy, scale = np.column_stack([x, y]), _LINK_WIDTH / width
     if settings.link is None:
-        chosen = np.where(np.diff(offsets) > 0, offsets[:-1], -1)
+        chosen, gap = np.where(np.diff(offsets) > 0, offsets[:-1], -1), 1
     else:
-        xy = np.column_stack([found.field(name).to_numpy() for name in ("x_px", "y_px")])
-        score = found.field("score").to_numpy().astype(np.float64)
-        candidates = Candidates(offsets, xy.astype(np.float64) * _LINK_WIDTH / width, score)
-        chosen = link(candidates, settings.link, settings.threshold)
-    seen = chosen >= 0
-    decoded = staged["decoded"].to_numpy()
-    picked = pa.array(chosen, mask=~seen)
+        candidates = Candidates(offsets, xy * scale, score)
+        chosen, gap = link(candidates, settings.link, settings.threshold), settings.link.gap
+    seen, decoded = chosen >= 0, staged["decoded"].to_numpy()
+    place = np.full((len(chosen), 2), np.nan)
+    place[seen] = xy[chosen[seen]]
+    place = np.where(seen[:, None], place, bridge(place * scale, gap) / scale)
+    placed = decoded & ~np.isnan(place[:, 0])
     return pa.table(
         {
             "frame": staged["frame"],
-            "status": np.where(decoded, np.where(seen, DETECTED, ABSENT), UNDECODABLE),
-            **{name: found.field(name).take(picked) for name in ("x_px", "y_px", "score")},
+            "status": np.select([~decoded, seen, placed], [UNDECODABLE, DETECTED, BRIDGED], ABSENT),
+            "x_px": pa.array(place[:, 0].astype(np.float32), mask=~placed),
+            "y_px": pa.array(place[:, 1].astype(np.float32), mask=~placed),
+            "score": pa.array(score.astype(np.float32)).take(pa.array(chosen, mask=~seen)),
         }
     )
 

@@ -18,6 +18,9 @@ pass), so it does not depend on how the video was cut.
 >>> link(Candidates.of(rally), LinkSettings(), threshold=0.5).tolist()
 [0, 2, 3, -1, 4]
 
+Where the ball is lost for a moment (behind a player, too slow to stand out) its way is usually
+plain from what was seen before and after: `bridge` fills such gaps, where one parabola fits both.
+
 Distances are in pixels of a picture 512 wide, the network's.  This module knows nothing of
 heatmaps, videos or tables.
 """
@@ -36,6 +39,9 @@ from pipeline.errors import InputError
 
 _LOG_ODDS_LIMIT = 5.0  # a network's certainty beyond this is no further evidence
 _MARGIN = 1e-6
+_BRIDGE_REACH = 4  # frames before and behind a gap whose sightings must fit
+_BRIDGE_LEAST = 2  # of them, on either side
+_BRIDGE_ERROR_PX = 5.0
 
 
 class Candidates(NamedTuple):
@@ -122,6 +128,43 @@ def link(candidates: Candidates, settings: LinkSettings, threshold: float) -> ND
         chosen[frame_of[ended_at]] = ended_at
         ended_at = came_from[ended_at]
     return chosen
+
+
+def bridge(track: NDArray[np.float64], gap: int) -> NDArray[np.float64]:
+    """Fill short gaps in a track.
+
+    A ball in flight follows a parabola, nearly so in the picture.  A gap is filled where one, by
+    least squares through the sightings around, passes each of them closely; behind a hit or a
+    bounce it does not.
+
+    >>> seen = np.array([(t, t * t) if t not in (3, 4) else (np.nan, np.nan) for t in range(8)], float)
+    >>> bridge(seen, gap=4)[3:5].round(6).tolist()
+    [[3.0, 9.0], [4.0, 16.0]]
+
+    Args:
+        track: [N, 2], px of a picture 512 wide; NaN where no ball was seen.
+        gap: frames that a bridge spans at most, so that it fills one less.
+
+    Returns:
+        [N, 2], the same with gaps filled.
+    """
+    filled = track.copy()
+    sightings = np.flatnonzero(~np.isnan(track[:, 0]))
+    spans = np.diff(sightings)
+    for i in np.flatnonzero((spans > 1) & (spans <= gap)):
+        last, first = sightings[i], sightings[i + 1]
+        before = sightings[(sightings > last - _BRIDGE_REACH) & (sightings <= last)]
+        behind = sightings[(sightings >= first) & (sightings < first + _BRIDGE_REACH)]
+        if min(len(before), len(behind)) < _BRIDGE_LEAST:
+            continue
+        around = np.concatenate([before, behind])
+        way = np.polynomial.Polynomial.fit
+        x, y = (way(around, track[around, axis], 2) for axis in (0, 1))
+        fit = np.column_stack([x(around), y(around)])
+        if np.abs(fit - track[around]).max() < _BRIDGE_ERROR_PX:
+            lost = np.arange(last + 1, first)
+            filled[lost] = np.column_stack([x(lost), y(lost)])
+    return filled
 
 
 def _steps(

@@ -247,7 +247,8 @@ def threshold_sweep(
 
     Args:
         judged: [N], `Outcome` values.
-        scores: [N], the score of each prediction; ignored where there is none.
+        scores: [N], the score of each prediction; NaN where there is no prediction, or one that
+            has no score (a bridge over a gap) and stays at every threshold.
 
     >>> judged = np.array([Outcome.TP, Outcome.FP2, Outcome.FN], np.int8)
     >>> threshold_sweep(judged, np.array([0.9, 0.6, np.nan]), [0.7])[0.7]
@@ -257,6 +258,6 @@ def threshold_sweep(
     dropped = np.where(judged == Outcome.FP2, Outcome.TN, judged)
     dropped = np.where(judged <= Outcome.FP1, Outcome.FN, dropped)
     return {
-        threshold: Counts.of(np.where(scores >= threshold, judged, dropped))
+        threshold: Counts.of(np.where(scores < threshold, dropped, judged))
         for threshold in thresholds
     }

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 DETECTED = "detected"
+BRIDGED = "bridged"
 ABSENT = "absent"
 UNDECODABLE = "undecodable"
-STATUSES = (DETECTED, ABSENT, UNDECODABLE)
+STATUSES = (DETECTED, BRIDGED, ABSENT, UNDECODABLE)
 
 
 def _field(
@@ -45,7 +46,7 @@ TRAJECTORIES = pa.schema(
         _field("frame", pa.int32(), "frame", "0-based index in order of presentation"),
         _field("pts", pa.int64(), "ticks", "presentation timestamp, in the video's time base"),
         _field("time_s", pa.float64(), "s", "pts in seconds; null without a clock", null=True),
-        _field("status", pa.string(), "", "detected, absent (no ball seen) or undecodable"),
+        _field("status", pa.string(), "", "detected, bridged (out of sight), absent, undecodable"),
         _field("visible", pa.bool_(), "", "a ball was seen; null when undecodable", null=True),
         _field("x_px", pa.float32(), "px", "ball centre, source pixels from the left", null=True),
         _field("y_px", pa.float32(), "px", "ball centre, source pixels from the top", null=True),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobs.commit import choose_balls
 from pipeline.engine import DetectorSettings
 from pipeline.errors import InputError
-from pipeline.link import Candidates, LinkSettings, link
+from pipeline.link import Candidates, LinkSettings, bridge, link
 from schemas.tables import STAGED
 
 SETTINGS = LinkSettings(gap=3, reach=20, gap_cost=0.5, start_cost=1, floor=0.4)
@@ -137,3 +137,50 @@ def test_balls_of_a_table(settings, x):
     expected = ["detected", "undecodable", "detected", "absent", "detected"]
     assert rows["status"].to_pylist() == expected
     assert [score is None for score in rows["score"].to_pylist()] == [one is None for one in x]
+
+
+def track(*places):
+    return np.array([(np.nan, np.nan) if place is None else place for place in places], float)
+
+
+FLIGHT = [(8 * t, 50 - 12 * t + t * t) for t in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("lost", "filled"),
+    [
+        pytest.param({4}, {4}, id="a frame"),
+        pytest.param({3, 4, 5}, {3, 4, 5}, id="three frames"),
+        pytest.param({3, 4, 5, 6}, set(), id="longer than the gap"),
+        pytest.param({0, 8}, set(), id="the ends"),
+        pytest.param({1, 3, 4}, {3, 4}, id="one sighting before the first gap"),
+        pytest.param({2, 5}, {2, 5}, id="two gaps"),
+        pytest.param(set(range(9)), set(), id="never seen"),
+    ],
+)
+def test_gaps_of_a_flight(lost, filled):
+    seen = track(*(None if t in lost else place for t, place in enumerate(FLIGHT)))
+    found = bridge(seen, gap=4)
+    kept = sorted(filled | set(range(9)) - lost)
+    np.testing.assert_allclose(found[kept], np.array(FLIGHT, float)[kept], atol=1e-6)
+    assert np.isnan(found[sorted(lost - filled)]).all()
+
+
+def test_no_bridge_behind_a_hit():
+    seen = track((0, 0), (20, 0), (40, 0), None, (40, 30), (20, 30), (0, 30))
+    np.testing.assert_array_equal(bridge(seen, gap=4), seen)
+
+
+def test_a_bridge_in_a_table():
+    frames = [[(2 * x, 2 * y, 0.9)] for x, y in FLIGHT]
+    frames[3], frames[4] = [], None
+    rows = choose_balls(staged(frames), 1024, DetectorSettings(link=SETTINGS)).to_pylist()
+    assert [row["status"] for row in rows[2:6]] == [
+        "detected",
+        "bridged",
+        "undecodable",
+        "detected",
+    ]
+    assert (rows[3]["x_px"], rows[3]["y_px"]) == (pytest.approx(48), pytest.approx(46))
+    assert rows[3]["score"] is None
+    assert rows[4]["x_px"] is None

@@ -178,3 +178,4 @@ def test_threshold_sweep_equals_judging_again() -> None:
         kept = np.where(scores[:, None] >= threshold, predicted, np.nan)
         assert table == Counts.of(outcomes(kept, truth, 4.0)[0])
     assert sweep[1.1].tp == 0
+    assert threshold_sweep(judged, np.full(200, np.nan), [0.9])[0.9] == Counts.of(judged)
