@@ -72,7 +72,7 @@ class LinkSettings:
     Attributes:
         floor: faint candidates need this share of the threshold.
         candidates: of a frame at most.
-        gap: frames that a step spans at most.
+        gap: frames that a step, or a bridge, spans at most.
         reach: px of a picture 512 wide; a ball that moves so far in a frame costs 1.
         gap_cost: for each frame that a step skips.
         start_cost: for beginning a track.
