@@ -136,7 +136,8 @@ def print_comparison(lines: Sequence[Line], as_json: bool) -> None:
                 *(_percent(line.f1(name)) for name in test_sets),
             )
         )
-    columns = ("", "params M", "steps", "val F1", "test F1", "95 % interval", *test_sets)
+    narrow = (name.replace("/", "\n").replace("_", "\n") for name in test_sets)
+    columns = ("", "params M", "steps", "val F1", "test F1", "95 % interval", *narrow)
     print_table(columns, rows, right=tuple(range(1, len(columns))))
 
 

@@ -80,7 +80,7 @@ class LinkSettings:
 
     floor: float = 0.3
     candidates: int = 4
-    gap: int = 4
+    gap: int = 7
     reach: float = 25.0
     gap_cost: float = 0.5
     start_cost: float = 4.0
