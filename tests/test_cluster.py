@@ -12,6 +12,8 @@ import pytest
 from tests.runs import check_one_row_per_frame, rows, run, start, wait_for
 from tests.videos import make_video
 
+FRAMES = 3600  # so long that a job cannot end before a busy machine has stopped it
+
 
 def free_port():
     with socket.socket() as s:
@@ -51,7 +53,7 @@ def test_job_runs_stops_and_resumes(cluster, tiny_weights, tmp_path, monkeypatch
     # An address in the environment must not win over the one on the command line.
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
     inputs, out = tmp_path / "in", tmp_path / "out"
-    make_video(inputs / "long.mp4", 900, width=320, height=180, gop=30)
+    make_video(inputs / "long.mp4", FRAMES, width=320, height=180, gop=30)
     (inputs / "bad.mp4").write_text("no video")
     command = ("track", inputs, "--out", out, "--weights", tiny_weights)
     command += ("--shard-seconds", 1, "--address", cluster)
@@ -69,9 +71,9 @@ def test_job_runs_stops_and_resumes(cluster, tiny_weights, tmp_path, monkeypatch
     assert resumed.returncode == 3, resumed.stdout + resumed.stderr  # the job's own exit code
     assert f"cluster {cluster}" in resumed.stderr
     assert "bad.mp4" in resumed.stdout.splitlines()[-1]
-    check_one_row_per_frame(rows(out), {"long.mp4": 900})
+    check_one_row_per_frame(rows(out), {"long.mp4": FRAMES})
     frames = int(re.search(r"(\d+) frames", resumed.stdout).group(1))
-    assert frames < 900  # what was staged before the stop was kept
+    assert frames < FRAMES  # what was staged before the stop was kept
 
     job_id = re.search(r"job (\w+)", resumed.stderr).group(1)
     log = run("jobs", "logs", job_id, "--address", cluster).stdout
