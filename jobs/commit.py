@@ -148,7 +148,9 @@ class Committer:
         for source in (video.source, *planned.copies):
             named = [{**row, "source": source} for row in problems]
             self.store.write_quarantine(source, named)
-        rows = trajectory_table(video, choose_balls(staged, video.width, self.detector))
+        rows = trajectory_table(
+            video, choose_balls(staged, (video.width, video.height), self.detector)
+        )
         status = np.array(rows["status"].to_pylist())
         counts = {name: int((status == name).sum()) for name in STATUSES}
         decoders = sorted({name for report in reports for name in report["decoders"]})
@@ -174,12 +176,14 @@ class Committer:
             self.totals.detected += int((status[shard.start : shard.stop] == DETECTED).sum())
 
 
-def choose_balls(staged: pa.Table, width: int, settings: DetectorSettings) -> pa.Table:
+def choose_balls(staged: pa.Table, size: tuple[int, int], settings: DetectorSettings) -> pa.Table:
     """One ball per frame, or none, out of the candidates.
+
+    A bridge may lead out of the picture, as a lob does; there the ball is absent.
 
     Args:
         staged: rows of `schemas.tables.STAGED`, all frames of a video in order.
-        width: of its picture, px.
+        size: width and height of its picture, px.
         settings: how candidates were found, and how the ball is chosen.
 
     Returns:
@@ -192,7 +196,7 @@ def choose_balls(staged: pa.Table, width: int, settings: DetectorSettings) -> pa
         lists.flatten().field(name).to_numpy().astype(np.float64)
         for name in ("x_px", "y_px", "score")
     )
-    xy, scale = np.column_stack([x, y]), _LINK_WIDTH / width
+    xy, scale = np.column_stack([x, y]), _LINK_WIDTH / size[0]
     if settings.link is None:
         chosen, gap = np.where(np.diff(offsets) > 0, offsets[:-1], -1), 1
     else:
@@ -202,7 +206,8 @@ def choose_balls(staged: pa.Table, width: int, settings: DetectorSettings) -> pa
     place = np.full((len(chosen), 2), np.nan)
     place[seen] = xy[chosen[seen]]
     place = np.where(seen[:, None], place, bridge(place * scale, gap) / scale)
-    placed = decoded & ~np.isnan(place[:, 0])
+    inside = ((place >= -0.5) & (place < np.array(size) - 0.5)).all(1)  # false where NaN
+    placed = decoded & (seen | inside)
     return pa.table(
         {
             "frame": staged["frame"],

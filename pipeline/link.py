@@ -147,7 +147,7 @@ def bridge(track: NDArray[np.float64], gap: int) -> NDArray[np.float64]:
         gap: frames that a bridge spans at most, so that it fills one less.
 
     Returns:
-        [N, 2], the same with gaps filled.
+        [N, 2], the same with gaps filled; a place may lie outside the picture.
     """
     filled = track.copy()
     sightings = np.flatnonzero(~np.isnan(track[:, 0]))

@@ -132,7 +132,7 @@ FRAMES = [[(0, 0, 0.9)], None, [(99, 9, 0.8), (9, 0, 0.75)], [], [(36, 0, 0.7)]]
 def test_balls_of_a_table(settings, x):
     # Two pieces, as shards are read back.
     table = pa.concat_tables([staged(FRAMES)[:2], staged(FRAMES)[2:]])
-    rows = choose_balls(table, 1024, settings)
+    rows = choose_balls(table, (1024, 576), settings)
     assert rows["x_px"].to_pylist() == x
     expected = ["detected", "undecodable", "detected", "absent", "detected"]
     assert rows["status"].to_pylist() == expected
@@ -174,7 +174,7 @@ def test_no_bridge_behind_a_hit():
 def test_a_bridge_in_a_table():
     frames = [[(2 * x, 2 * y, 0.9)] for x, y in FLIGHT]
     frames[3], frames[4] = [], None
-    rows = choose_balls(staged(frames), 1024, DetectorSettings(link=SETTINGS)).to_pylist()
+    rows = choose_balls(staged(frames), (1024, 576), DetectorSettings(link=SETTINGS)).to_pylist()
     assert [row["status"] for row in rows[2:6]] == [
         "detected",
         "bridged",
@@ -184,3 +184,14 @@ def test_a_bridge_in_a_table():
     assert (rows[3]["x_px"], rows[3]["y_px"]) == (pytest.approx(48), pytest.approx(46))
     assert rows[3]["score"] is None
     assert rows[4]["x_px"] is None
+
+
+def test_a_bridge_ends_where_the_picture_does():
+    flight = [(8 * t, 3 * (t - 4) ** 2 - 5) for t in range(9)]  # above the picture at 3, 4 and 5
+    frames = [[] if 2 <= t <= 6 else [(2 * x, 2 * y, 0.9)] for t, (x, y) in enumerate(flight)]
+    settings = DetectorSettings(link=LinkSettings(gap=7))
+    rows = choose_balls(staged(frames), (1024, 576), settings).to_pylist()
+    status = {row["frame"]: row["status"] for row in rows if not frames[row["frame"]]}
+    outside = dict.fromkeys((3, 4, 5), "absent")
+    assert status == {2: "bridged", **outside, 6: "bridged"}
+    assert all(rows[t]["y_px"] is None for t in outside)
