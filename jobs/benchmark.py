@@ -130,7 +130,7 @@ class BenchmarkReport:
         machine, model: what it was measured on, and with.
         stages: by name, in the order of the table.
         together: one a repeat.
-        matrix_rate: multiply-accumulates per second.
+        matrix_rate: multiply-accumulates per second, the best of several products.
         ratios: by name.
         scaling: archives of clips of `BenchmarkSettings.frames`, and single videos, by size.
     """
@@ -184,7 +184,7 @@ class _Benchmark:
         report = BenchmarkReport(self._machine(), self._model())
         report.stages = self._stages(video, windows)
         self.on_step("matrix product")
-        report.matrix_rate = measure.matrix_rate(self.settings.device, self.settings.repeats)
+        report.matrix_rate = measure.matrix_rate(self.settings.device)
         for i in range(self.settings.repeats):
             self.on_step(f"file to table, {i + 1} of {self.settings.repeats}")
             report.together.append(self._track([clip]))
