@@ -22,7 +22,7 @@ import numpy as np
 
 from pipeline.errors import VideoError
 
-SEGMENT_FRAMES = 256  # a segment ends at the first keyframe after as many packets
+SEGMENT_FRAMES = 512  # a segment ends at the first keyframe after as many packets
 
 
 class Keyframe(NamedTuple):
