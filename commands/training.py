@@ -30,7 +30,9 @@ training_options = options(
     click.option("--minutes", type=click.FloatRange(min=0, min_open=True),
                  help="Budget in minutes."),
     click.option("--full-frames", is_flag=True, help="Train on whole pictures, not on crops."),
-    click.option("--init-from", help="Weights whose matching parameters are the start."),
+    click.option("--init-from", metavar="NAME_OR_FILE",
+                 help="Weights whose matching parameters are the start; narrower ones are "
+                 "widened."),
     click.option("--split", type=click.Choice(["auto", "index", "match", "clip", "paper"]),
                  default="auto", show_default=True,
                  help="What is held out: as clips.csv says, whole matches, whole clips, or the "
@@ -75,6 +77,7 @@ def train(
     tracknet train labelled/ --out runs/v5 --set batches.batch=32 --steps 20000
     tracknet train labelled/ --out runs/paper --recipe paper --split paper
     tracknet train labelled/ --out runs/nano --arch v2_mdd --model width=0.25 --minutes 60
+    tracknet train labelled/ --out runs/wide --init-from v5-nano --minutes 90
     """
     if address:
         from pipeline.checkpoint import find_weights

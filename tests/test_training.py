@@ -1,4 +1,4 @@
-"""Recipes, the loop, resuming, starting from other weights, and learning something at all."""
+"""Recipes, the loop, resuming, and learning something at all."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from pipeline.checkpoint import describe, load_model, save_model
 from pipeline.datasets import Clip, LabelledClip, WindowedDataset, paper_split
 from pipeline.errors import InputError, TrackNetError, WeightsError
 from pipeline.models import build
-from pipeline.training import Progress, TrainResult, start_from, train
+from pipeline.training import Progress, TrainResult, train
 from pipeline.training.augment import Augment
 from pipeline.training.batches import BatchConfig
 from pipeline.training.config import FAST, PAPER, TrainConfig
@@ -253,31 +253,6 @@ def test_frozen_parameters_and_statistics_stay(tmp_path: Path) -> None:
     assert moved == {"draft", "refine"}
     with pytest.raises(InputError, match="nothing to freeze"):
         train(replace(TINY, freeze=("neck.",)), model, [rally()], [rally()], tmp_path / "other")
-
-
-def test_the_transformer_last_begins_where_the_first_stage_ended(tmp_path: Path) -> None:
-    torch.manual_seed(3)
-    first = build("v2_mdd", OPTIONS).eval()
-    save_model(first, tmp_path / "first.safetensors")
-    second = build("v5", OPTIONS)
-    fresh = start_from(second, tmp_path / "first.safetensors")
-    assert fresh
-    assert all(name.startswith("refine.") for name in fresh)
-    frames = torch.rand(1, 3, 3, HEIGHT, WIDTH)
-    with torch.no_grad():
-        torch.testing.assert_close(second.eval()(frames), first(frames), rtol=0, atol=0)
-    second.train()
-    second.logits(frames).sum().backward()  # type: ignore[operator]
-    assert second.refine.head.decode.weight.grad.abs().max() > 0  # type: ignore[union-attr]
-
-    config = replace(TINY, steps=2, init_from=str(tmp_path / "first.safetensors"))
-    assert run(config, tmp_path / "run").steps == 2
-
-
-def test_weights_that_share_nothing(tmp_path: Path) -> None:
-    save_model(build("inpaintnet"), tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match="no parameter in common"):
-        start_from(build("v2", OPTIONS), tmp_path / "other.safetensors")
 
 
 def test_moving_average_follows_and_keeps_counters() -> None:

@@ -1,11 +1,13 @@
 """Training, from labelled clips to weights.
 
 Read in this order: `config` (recipes), `augment`, `targets`, `batches` (what a step sees),
-`losses`, `run` (the loop), `state` (what survives a kill), `validation`.
+`losses`, `start` (from other weights), `run` (the loop), `state` (what survives a kill),
+`validation`.
 """
 
 from pipeline.training.config import FAST, PAPER, RECIPES, TrainConfig, with_changes
-from pipeline.training.run import Progress, TrainResult, start_from, train
+from pipeline.training.run import Progress, TrainResult, train
+from pipeline.training.start import start_from
 
 __all__ = [
     "FAST",

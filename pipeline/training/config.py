@@ -42,6 +42,7 @@ class TrainConfig:
         batches: what a step sees.
         average: decay of the moving average of weights; None for none.
         init_from: weights whose matching parameters are the start; a path or a shipped name.
+            Narrower ones are widened.
         freeze: beginnings of parameter names that are not trained.
         report_every, validate_every, checkpoint_every: in steps.
         validation_windows: how many validation windows are scored, spread evenly.

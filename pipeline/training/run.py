@@ -17,7 +17,7 @@ far it comes depends on the machine.
 
 The transformer last: train `v2_mdd` first, then `v5` with `init_from` its weights.  What the two
 share is copied, and the residual of the R-STR head starts at zero, so that the new model begins
-where the old one ended.
+where the old one ended.  The width last, likewise: narrower weights are widened first.
 
 Where `torch.distributed` is initialised, every process calls `train` with the same arguments; they
 share each batch, gradients are averaged, and process 0 validates and writes.
@@ -43,15 +43,15 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.checkpoint import load_model, save_model
+from pipeline.checkpoint import save_model
 from pipeline.datasets import LabelledClip, WindowedDataset
-from pipeline.errors import InputError, TrackNetError, WeightsError
+from pipeline.errors import InputError, TrackNetError
 from pipeline.metrics import Counts
-from pipeline.models.v5 import TSATTHead
 from pipeline.runtime import computes_bf16
 from pipeline.training.batches import Batches
 from pipeline.training.config import TrainConfig
 from pipeline.training.losses import wbce
+from pipeline.training.start import start_from
 from pipeline.training.state import (
     MovingAverage,
     Record,
@@ -142,32 +142,6 @@ def train(
     elif config.init_from is not None:
         start_from(model, config.init_from)
     return run.to_the_end(on_progress)
-
-
-def start_from(model: nn.Module, weights: str | Path) -> list[str]:
-    """Copy the parameters that a model shares, by name and shape, with a weights file.
-
-    A transformer head that is new to the model starts with a residual of zero: its last
-    convolution is set to 0, everything before it keeps its random start and learns at once.
-
-    Returns:
-        Names of the parameters and statistics that were not found.
-
-    Raises:
-        WeightsError: nothing matches, or there are no such weights.
-    """
-    theirs = load_model(weights).state_dict()
-    mine = model.state_dict()
-    shared = {k: v for k, v in theirs.items() if k in mine and mine[k].shape == v.shape}
-    if not shared:
-        raise WeightsError(f"{weights} has no parameter in common with {type(model).__name__}")
-    model.load_state_dict(shared, strict=False)
-    for name, module in model.named_modules():
-        if isinstance(module, TSATTHead) and f"{name}.decode.weight" not in shared:
-            nn.init.zeros_(module.decode.weight)
-            if module.decode.bias is not None:
-                nn.init.zeros_(module.decode.bias)
-    return sorted(mine.keys() - shared.keys())
 
 
 class _Run:
