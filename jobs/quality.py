@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.checkpoint import find_weights, load_model, weights_hash
 from pipeline.datasets import Clip, LabelledClip, by_split, find_clips, load_clip
 from pipeline.errors import InputError, WeightsError
-from pipeline.parity import Verdict, check_weights, compare, middle
+from pipeline.parity import Verdict, check_weights, judge, middle
 from pipeline.quantize import (
     KEPT_IN_FLOAT,
     cache_path,
@@ -119,9 +119,11 @@ def make_quantized(
     chosen = judges.find(CALIBRATION_CLIPS)
     length = ceil(JUDGED_FRAMES / len(chosen))
     judged = [middle(clip, length) for clip in judges.load(chosen, spec)]
+    (expected,) = judge([TorchRuntime(model)], judged)
     for kept in KEPT_IN_FLOAT:
         network = quantize_weights(path, clips, n_windows, seed, kept)
-        (verdict,) = compare(TorchRuntime(model), [OpenVinoRuntime(network, spec)], judged)
+        (found,) = judge([OpenVinoRuntime(network, spec)], judged)
+        verdict = Verdict.of(expected, found)
         if verdict.passed:
             break
     target = out or (cache_path(weights_hash(path)) if verdict.passed else None)

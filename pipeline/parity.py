@@ -47,6 +47,11 @@ class Verdict:
     found: Counts
     agreeing: int
 
+    @classmethod
+    def of(cls, expected: NDArray[np.int8], found: NDArray[np.int8]) -> Verdict:
+        """From the outcomes of the same frames, in the same order; see `judge`."""
+        return cls(Counts.of(expected), Counts.of(found), int((found == expected).sum()))
+
     @property
     def f1_difference(self) -> float:
         """F1 of the runtime minus that of the reference; 0 where neither has one."""
@@ -73,13 +78,6 @@ class Verdict:
             "passed": self.passed,
         }
 
-    def __add__(self, other: Verdict) -> Verdict:
-        return Verdict(
-            self.reference + other.reference,
-            self.found + other.found,
-            self.agreeing + other.agreeing,
-        )
-
 
 def check_weights(
     weights: Path, runtimes: Sequence[str], clips: Iterable[LabelledClip], device: str = "cpu"
@@ -96,35 +94,27 @@ def check_weights(
         quantized = find_quantized(weights).network() if name == QUANTIZED else None
         candidates.append(open_runtime(choice, load_model(weights), quantized))
     reference = TorchRuntime(load_model(weights), device)
-    return dict(zip(runtimes, compare(reference, candidates, clips), strict=True))
+    expected, *found = judge([reference, *candidates], clips)
+    return {
+        name: Verdict.of(expected, outcomes) for name, outcomes in zip(runtimes, found, strict=True)
+    }
 
 
-def compare(
-    reference: Runtime, candidates: Sequence[Runtime], clips: Iterable[LabelledClip]
-) -> list[Verdict]:
-    """Judge runtimes against a reference.
+def judge(runtimes: Sequence[Runtime], clips: Iterable[LabelledClip]) -> list[NDArray[np.int8]]:
+    """The `Outcome` of every labelled frame of all clips, in order, for each runtime.
 
     Args:
-        reference: PyTorch in float32.
-        candidates: of the same model.
+        runtimes: of the same model.
         clips: decoded at the model's size; one is looked at after the other.
-
-    Returns:
-        One verdict per candidate.
 
     Raises:
         InputError: no frame is labelled.
     """
-    totals = [Verdict(Counts(), Counts(), 0) for _ in candidates]
-    for clip in clips:
-        expected = judge(reference, clip)
-        for i, candidate in enumerate(candidates):
-            found = judge(candidate, clip)
-            agreeing = int((found == expected).sum())
-            totals[i] += Verdict(Counts.of(expected), Counts.of(found), agreeing)
-    if any(not total.reference.total for total in totals):
+    by_clip = [[_judge_clip(runtime, clip) for runtime in runtimes] for clip in clips]
+    outcomes = [np.concatenate(of_one) for of_one in zip(*by_clip, strict=True)]
+    if not outcomes or not outcomes[0].size:
         raise InputError("no frame of these clips is labelled, so there is nothing to judge by")
-    return totals
+    return outcomes
 
 
 def middle(clip: LabelledClip, n_frames: int) -> LabelledClip:
@@ -136,8 +126,7 @@ def middle(clip: LabelledClip, n_frames: int) -> LabelledClip:
     return LabelledClip(short, frames, clip.visibility[part], clip.xy_source[part])
 
 
-def judge(runtime: Runtime, clip: LabelledClip) -> NDArray[np.int8]:
-    """The `Outcome` of every labelled frame of a clip, in order."""
+def _judge_clip(runtime: Runtime, clip: LabelledClip) -> NDArray[np.int8]:
     spec, n = runtime.spec, len(clip.frames)
     background = clip.background if spec.background else None
     chunk = FrameChunk(range(n), 0, n, clip.frames, background=background)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.checkpoint import describe, load_model, save_model
+from pipeline.checkpoint import describe, load_model
 from pipeline.datasets import Clip, LabelledClip, WindowedDataset, paper_split
-from pipeline.errors import InputError, TrackNetError, WeightsError
+from pipeline.errors import InputError, TrackNetError
 from pipeline.models import build
 from pipeline.training import Progress, TrainResult, train
 from pipeline.training.augment import Augment

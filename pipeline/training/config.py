@@ -46,7 +46,8 @@ class TrainConfig:
         freeze: beginnings of parameter names that are not trained.
         report_every, validate_every, checkpoint_every: in steps.
         validation_windows: how many validation windows are scored, spread evenly.
-        channels_last: memory order of convolutions; measured 1.2 to 1.3 times faster on CPU.
+        channels_last: memory order of convolutions; measured 1.2 to 1.3 times faster on a CPU with
+            AVX512, but 0.6 times as fast at full width on one that has AVX2 only.
         bf16: autocast where the device has instructions for it (CUDA; CPUs with AVX512-BF16 or AMX,
             where a step took half the time); ignored elsewhere.
     """
