@@ -44,7 +44,7 @@ def start_from(model: nn.Module, weights: str | Path) -> list[str]:
     """
     source = load_model(weights)
     if source.config.width != model.config.width:  # type: ignore[union-attr]
-        source = widen(source, model.config.width)  # type: ignore[union-attr]
+        source = widen(source, float(model.config.width))  # type: ignore[union-attr, arg-type]
     theirs, mine = source.state_dict(), model.state_dict()
     shared = {k: v for k, v in theirs.items() if k in mine and mine[k].shape == v.shape}
     if not shared:
