@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.checkpoint import describe, load_model
+from pipeline.checkpoint import describe, load_model, save_model
 from pipeline.datasets import Clip, LabelledClip, WindowedDataset, paper_split
 from pipeline.errors import InputError, TrackNetError
 from pipeline.models import build
@@ -20,6 +20,7 @@ from pipeline.training import Progress, TrainResult, train
 from pipeline.training.augment import Augment
 from pipeline.training.batches import BatchConfig
 from pipeline.training.config import FAST, PAPER, TrainConfig
+from pipeline.training.start import widen
 from pipeline.training.state import MovingAverage, plot_curves, read_record
 from pipeline.training.validation import validate, validation_windows
 
@@ -253,6 +254,18 @@ def test_frozen_parameters_and_statistics_stay(tmp_path: Path) -> None:
     assert moved == {"draft", "refine"}
     with pytest.raises(InputError, match="nothing to freeze"):
         train(replace(TINY, freeze=("neck.",)), model, [rally()], [rally()], tmp_path / "other")
+
+
+def test_a_run_starts_from_narrower_weights(tmp_path: Path) -> None:
+    narrow = build("v5", {**OPTIONS, "width": 1 / 32})
+    save_model(narrow, tmp_path / "narrow.safetensors")
+    config = replace(
+        TINY, init_from=str(tmp_path / "narrow.safetensors"), freeze=("unet.encoder1.",)
+    )
+    final = load_model(run(config, tmp_path / "run").final).state_dict()
+    for name, tensor in widen(narrow, 1 / 16).state_dict().items():
+        if name.startswith("unet.encoder1."):
+            torch.testing.assert_close(final[name], tensor, rtol=0, atol=0)
 
 
 def test_moving_average_follows_and_keeps_counters() -> None:

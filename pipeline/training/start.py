@@ -42,10 +42,9 @@ def start_from(model: nn.Module, weights: str | Path) -> list[str]:
         InputError: the model's width is no whole multiple of the weights' width.
         WeightsError: nothing matches, or there are no such weights.
     """
-    source = load_model(weights)
-    if source.config.width != model.config.width:  # type: ignore[union-attr]
-        source = widen(source, float(model.config.width))  # type: ignore[union-attr, arg-type]
-    theirs, mine = source.state_dict(), model.state_dict()
+    width = model.config.width  # type: ignore[union-attr]
+    theirs = widen(load_model(weights), width).state_dict()  # type: ignore[arg-type]
+    mine = model.state_dict()
     shared = {k: v for k, v in theirs.items() if k in mine and mine[k].shape == v.shape}
     if not shared:
         raise WeightsError(f"{weights} has no parameter in common with {type(model).__name__}")
@@ -67,7 +66,7 @@ def widen(model: nn.Module, width: float, seed: int = 0) -> nn.Module:
 
     Args:
         model: any of the family that has a width.
-        width: of the new one, a whole multiple of the model's.
+        width: of the new one, a whole multiple of the model's; the same gives an equal model.
         seed: of the shares.
 
     Raises:
@@ -83,6 +82,11 @@ def widen(model: nn.Module, width: float, seed: int = 0) -> nn.Module:
     }
     narrow = model.state_dict()
     for name, tensor in wide.state_dict().items():
+        if any(many % few for few, many in zip(narrow[name].shape, tensor.shape, strict=True)):
+            raise InputError(
+                f"a model of width {width:g} cannot start from weights of width "
+                f"{config['width']:g}: its width must be a whole multiple of theirs"
+            )
         tensor.copy_(_copied(narrow[name], tensor.shape, name in readers, rng))
     for module in wide.modules():
         if isinstance(module, SelfAttention):
@@ -94,12 +98,7 @@ def _copied(narrow: Tensor, shape: torch.Size, reads: bool, rng: torch.Generator
     """A tensor with each entry as often as `shape` asks for, divided along the axis it reads."""
     wide = narrow
     for axis, length in enumerate(shape):
-        copies, rest = divmod(length, narrow.shape[axis])
-        if rest:
-            raise InputError(
-                f"{narrow.shape[axis]} channels cannot become {length} by copying: the width of a "
-                "model must be a whole multiple of that of the weights it starts from"
-            )
+        copies = length // narrow.shape[axis]
         wide = wide.repeat_interleave(copies, axis)
         if reads and axis == 1 and copies > 1:
             noise = torch.randn(len(wide), narrow.shape[1], copies, generator=rng)
