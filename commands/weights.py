@@ -90,8 +90,8 @@ def quantize(
 ) -> None:
     """Make the INT8 network for `--runtime openvino-int8`, calibrated on the training clips.
 
-    As much is quantized as passes the gate of `tracknet weights check` on the validation clips;
-    exit code 1 if even the least does not, and then nothing is written but what --out asks for.
+    It must pass the gate of `tracknet weights check` on the validation clips; exit code 1 if it
+    does not, and then nothing is written but what --out asks for.
 
     \b
     tracknet weights quantize v5.safetensors --data labelled/
@@ -110,8 +110,8 @@ def quantize(
         made = make_quantized(file, train, val, windows, seed, out)
     verdict = made.verdict
     click.echo(
-        f"in float: {made.kept}; F1 {100 * verdict.f1_difference:+.2f} points, same outcome "
-        f"{verdict.same:.2%}, {'passed' if verdict.passed else 'FAILED'}",
+        f"computed twice: {made.again:.1%} of the windows; F1 {100 * verdict.f1_difference:+.2f} "
+        f"points, same outcome {verdict.same:.2%}, {'passed' if verdict.passed else 'FAILED'}",
         err=True,
     )
     if made.path is not None:

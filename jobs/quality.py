@@ -6,7 +6,6 @@ Both decode the clips they look at into the cache that training uses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -15,28 +14,29 @@ import numpy as np
 
 from pipeline.checkpoint import find_weights, load_model, weights_hash
 from pipeline.datasets import Clip, LabelledClip, by_split, find_clips, load_clip
-from pipeline.errors import InputError, WeightsError
+from pipeline.errors import InputError
 from pipeline.parity import Verdict, check_weights, judge, middle
 from pipeline.quantize import (
-    KEPT_IN_FLOAT,
     cache_path,
-    find_quantized,
+    has_quantized,
     quantize_weights,
     save_quantized,
 )
 from pipeline.runtime import (
     QUANTIZED,
-    OpenVinoRuntime,
+    SecondLook,
     TorchRuntime,
     computes_bf16,
+    open_runtime,
     openvino_available,
+    resolve,
     window_spec,
 )
 from pipeline.windows import WindowSpec
 
 CALIBRATION_CLIPS = 24  # spread over the folder: decoding all of it would take longer than NNCF
 
-JUDGED_FRAMES = 600  # that choose what is kept in float
+JUDGED_FRAMES = 600  # of clips that nothing was calibrated on
 
 OnClip = Callable[[int, int], None]
 
@@ -82,12 +82,12 @@ class QuantizedResult:
 
     Attributes:
         path: of the network; None where it failed and nobody asked for a file.
-        kept: what stayed in float, a key of `pipeline.quantize.KEPT_IN_FLOAT`.
-        verdict: on the frames that chose it.
+        again: share of the judged windows that were computed a second time, in float.
+        verdict: on clips that it was not calibrated on.
     """
 
     path: Path | None
-    kept: str
+    again: float
     verdict: Verdict
 
 
@@ -101,12 +101,11 @@ def make_quantized(
 ) -> QuantizedResult:
     """Quantize weights and write the network where `track` finds it, or to `out`.
 
-    As little as possible is kept in float: the first level of `KEPT_IN_FLOAT` whose network passes
-    the gate on other clips, or the last.  One that fails is not put where `track` would find it.
+    One that fails the gate is not put where `track` would find it.
 
     Args:
         source: clips to calibrate on.
-        judges: clips that choose what is kept; not those that scores are told of.
+        judges: clips that it must pass the gate on; not those that scores are told of.
 
     Raises:
         InputError: NNCF is not installed, no clip is found, or the model makes no heatmaps.
@@ -119,17 +118,14 @@ def make_quantized(
     chosen = judges.find(CALIBRATION_CLIPS)
     length = ceil(JUDGED_FRAMES / len(chosen))
     judged = [middle(clip, length) for clip in judges.load(chosen, spec)]
-    (expected,) = judge([TorchRuntime(model)], judged)
-    for kept in KEPT_IN_FLOAT:
-        network = quantize_weights(path, clips, n_windows, seed, kept)
-        (found,) = judge([OpenVinoRuntime(network, spec)], judged)
-        verdict = Verdict.of(expected, found)
-        if verdict.passed:
-            break
+    quantized = quantize_weights(path, clips, n_windows, seed)
+    runtime = open_runtime(resolve(QUANTIZED, "cpu"), model, quantized)
+    assert isinstance(runtime, SecondLook)
+    verdict = Verdict.of(*judge([TorchRuntime(load_model(path)), runtime], judged))
     target = out or (cache_path(weights_hash(path)) if verdict.passed else None)
     if target is not None:
-        save_quantized(network, target)
-    return QuantizedResult(target, kept, verdict)
+        save_quantized(quantized, target)
+    return QuantizedResult(target, runtime.again / runtime.windows, verdict)
 
 
 def check(
@@ -155,7 +151,4 @@ def _ready(weights: Path) -> list[str]:
     if not openvino_available():
         raise InputError("there is no OpenVINO to check: pip install 'tracknet[openvino]'")
     names = ["openvino", "openvino-bf16"] if computes_bf16("cpu") else ["openvino"]
-    with suppress(WeightsError):
-        find_quantized(weights)
-        names.append(QUANTIZED)
-    return names
+    return [*names, QUANTIZED] if has_quantized(weights) else names

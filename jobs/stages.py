@@ -218,8 +218,8 @@ class DetectStage:
 
         found: ModelFiles = ray.get(files)
         model = load_model_bytes(found.weights, found.name)
-        quantized = found.quantized and found.quantized.network()
-        runtime = open_runtime(choice, model, quantized, threads)
+        threshold = settings.detector.threshold
+        runtime = open_runtime(choice, model, found.quantized, threads, threshold)
         self.detector = Detector(runtime, settings.detector)
 
     def __call__(self, chunks: pa.Table) -> Iterator[pa.Table]:

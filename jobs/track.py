@@ -30,7 +30,7 @@ from jobs.plan import Plan, make_plan
 from jobs.settings import TrackSettings
 from jobs.stages import DecodeStage, DetectStage, ModelFiles
 from pipeline.checkpoint import describe, find_weights, load_model
-from pipeline.quantize import find_quantized
+from pipeline.quantize import find_quantized, has_quantized
 from pipeline.runtime import QUANTIZED, resolve, window_spec
 from schemas.store import ResultKey, Store
 
@@ -134,7 +134,9 @@ class _Run:
         self.info = describe(self.weights)
         self.spec = window_spec(load_model(self.weights))
         self.stride = settings.detector.stride_for(self.spec)
-        self.choice = resolve(settings.runtime, self._device(), settings.batch)
+        self.choice = resolve(
+            settings.runtime, self._device(), settings.batch, has_quantized(self.weights)
+        )
         self.models = 1 if self.choice.device == "cpu" else max(1, count_gpus())
         int8 = self.choice.name == QUANTIZED
         self.quantized = find_quantized(self.weights) if int8 else None

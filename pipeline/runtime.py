@@ -11,8 +11,9 @@
 | `torch-fp16`    | the same in float16, for GPUs without bfloat16                         |
 | `openvino`      | OpenVINO in float32, CPU                                               |
 | `openvino-bf16` | OpenVINO in bfloat16, CPUs with instructions for it                    |
-| `openvino-int8` | OpenVINO, quantized by `pipeline.quantize`, the rest in float32, CPU   |
-| `auto`          | OpenVINO on a CPU that has it, bfloat16 where the device computes it   |
+| `openvino-int8` | OpenVINO, quantized by `pipeline.quantize`, in doubt float32, CPU      |
+| `auto`          | OpenVINO on a CPU that has it, bfloat16 where the device computes it,  |
+|                 | else INT8 where the weights have a quantized network                   |
 
 The number of windows in a call is fixed when a runtime is made, so a window is always computed by
 the same kernels.  Bits differ between runtimes, so the name of the runtime decides rows.
@@ -24,6 +25,7 @@ This module knows nothing of windows on a video or of files.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -42,6 +44,8 @@ from pipeline.windows import WindowSpec
 
 if TYPE_CHECKING:
     import openvino
+
+    from pipeline.quantize import Quantized
 
 Heatmaps = np.ndarray | Tensor  # both can be indexed, added and divided, which is all we do
 RuntimeName = Literal[
@@ -102,13 +106,14 @@ class RuntimeChoice:
     batch: int
 
 
-def resolve(name: str, device: str, batch: int = 0) -> RuntimeChoice:
+def resolve(name: str, device: str, batch: int = 0, quantized: bool = False) -> RuntimeChoice:
     """Decide what `auto` and a batch of 0 stand for on a device.
 
     Args:
         name: one of `RUNTIMES`.
         device: `cpu`, `cuda`, `cuda:1`, ...
         batch: windows in a call; 0 chooses by the device.
+        quantized: whether the weights have a quantized network that `auto` may take.
 
     Raises:
         InputError: no such runtime, OpenVINO on a GPU, or OpenVINO is not installed.
@@ -125,7 +130,7 @@ def resolve(name: str, device: str, batch: int = 0) -> RuntimeChoice:
         if not openvino_available():
             raise InputError(f"runtime {name} needs OpenVINO: pip install 'tracknet[openvino]'")
     if name == "auto":
-        name = _best(device)
+        name = _best(device, quantized and batch <= 1)  # a quantized network takes one window
     return RuntimeChoice(name, device, batch or (1 if on_cpu else CUDA_BATCH))
 
 
@@ -141,18 +146,24 @@ def computes_bf16(device: str) -> bool:
         return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(
             including_emulation=False
         )
-    able: dict[str, bool] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # PyTorch 2.11 cannot tell
+    able = _cpu_abilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def _best(device: str) -> str:
+def _cpu_abilities() -> dict[str, bool]:
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # 2.11 cannot tell
+    return able
+
+
+def _best(device: str, quantized: bool) -> str:
     if torch.device(device).type == "cuda":
         return "torch-bf16" if computes_bf16(device) else "torch-fp16"
     if not openvino_available():
         return "torch"
-    return "openvino-bf16" if computes_bf16(device) else "openvino"
+    if computes_bf16(device):
+        return "openvino-bf16"
+    # Measured on x86 only, where AVX2 is enough for INT8 to win.
+    return QUANTIZED if quantized and _cpu_abilities().get("avx2") else "openvino"
 
 
 def window_spec(model: nn.Module) -> WindowSpec:
@@ -173,8 +184,9 @@ def window_spec(model: nn.Module) -> WindowSpec:
 def open_runtime(
     choice: RuntimeChoice,
     model: nn.Module,
-    quantized: openvino.Model | None = None,
+    quantized: Quantized | None = None,
     threads: int | None = None,
+    threshold: float = 0.5,
 ) -> Runtime:
     """Make a runtime ready to be called.
 
@@ -183,21 +195,23 @@ def open_runtime(
         model: a heatmap model; it is moved to the device.
         quantized: from `pipeline.quantize`, for `QUANTIZED`.
         threads: for the model on a CPU; None takes all cores.
+        threshold: probability that a ball must exceed; `QUANTIZED` looks twice close to it.
 
     Raises:
         InputError: the model makes no heatmaps, or the quantized network has another batch.
     """
-    if choice.name in OPENVINO_RUNTIMES:
-        network = quantized if choice.name == QUANTIZED else to_openvino(model, choice.batch)
-        assert network is not None
-        precision = "bf16" if choice.name.endswith("-bf16") else "f32"
-        runtime = OpenVinoRuntime(network, window_spec(model), threads, precision)
-        if runtime.each != choice.batch:
-            raise InputError(
-                f"batch {choice.batch}: the quantized network takes {runtime.each} window(s)"
-            )
+    if choice.name not in OPENVINO_RUNTIMES:
+        return TorchRuntime(model, choice.device, choice.batch, AUTOCAST.get(choice.name), threads)
+    spec = window_spec(model)
+    precision = "bf16" if choice.name.endswith("-bf16") else "f32"
+    runtime = OpenVinoRuntime(to_openvino(model, choice.batch), spec, threads, precision)
+    if choice.name != QUANTIZED:
         return runtime
-    return TorchRuntime(model, choice.device, choice.batch, AUTOCAST.get(choice.name), threads)
+    assert quantized is not None
+    fast = OpenVinoRuntime(quantized.network(), spec, threads)
+    if fast.each != choice.batch:
+        raise InputError(f"batch {choice.batch}: the quantized network takes {fast.each} window(s)")
+    return SecondLook(fast, runtime, quantized.margin, threshold)
 
 
 def to_frames(pictures: Tensor) -> Tensor:
@@ -276,6 +290,7 @@ class OpenVinoRuntime:
         spec: of the model it was made from.
         threads: None takes all cores.
         precision: of what is not quantized, `f32` or `bf16`.
+        streams: batches side by side; None chooses by the threads.
     """
 
     def __init__(
@@ -284,12 +299,13 @@ class OpenVinoRuntime:
         spec: WindowSpec,
         threads: int | None = None,
         precision: str = "f32",
+        streams: int | None = None,
     ) -> None:
         import openvino
 
         self.spec = spec
         threads = threads or os.cpu_count() or 1
-        streams = min(threads, CPU_STREAMS)
+        streams = streams or min(threads, CPU_STREAMS)
         self.each = int(network.input(0).shape[0])
         self.batch = self.each * streams
         hints = {
@@ -322,6 +338,54 @@ class OpenVinoRuntime:
     ) -> list[list[Peak]]:
         """The peaks of each heatmap."""
         return [find_candidates(np.asarray(h), mode, threshold, limit, floor) for h in heatmaps]
+
+
+class SecondLook:
+    """A quantized network, and the float network where the quantized one leaves doubt.
+
+    Where the highest value of a heatmap lies close to the threshold, quantization may decide
+    whether there is a ball.  Such a window is computed again, and counts as the float network sees
+    it.  What a window gives depends on nothing but the window.
+
+    Attributes:
+        windows, again: how many were computed, and how many of them twice.
+
+    Args:
+        fast, exact: of the same model, a window in a batch.
+        margin: how close is doubtful, in logits; see `pipeline.quantize.Quantized`.
+        threshold: probability that a ball must exceed.
+    """
+
+    def __init__(
+        self, fast: OpenVinoRuntime, exact: OpenVinoRuntime, margin: float, threshold: float
+    ) -> None:
+        self.spec, self.batch = fast.spec, fast.batch
+        self.fast, self.exact = fast, exact
+        logit = math.log(threshold / (1 - threshold))
+        self._low, self._high = (1 / (1 + math.exp(-(logit + m))) for m in (-margin, margin))
+        self.windows = self.again = 0
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """uint8 `[n, P, H, W, 3]` -> float32 `[n, targets, H, W]`; n: up to `batch`."""
+        heatmaps = self.fast(pictures)
+        highest = heatmaps.max(axis=(2, 3))
+        doubtful = ((highest > self._low) & (highest < self._high)).any(axis=1)
+        for i in np.flatnonzero(doubtful):
+            heatmaps[i] = self.exact(pictures[i : i + 1])[0]
+        self.windows += len(pictures)
+        self.again += int(doubtful.sum())
+        return heatmaps
+
+    def peaks(
+        self,
+        heatmaps: Sequence[Heatmaps],
+        mode: PeakMode,
+        threshold: float,
+        limit: int,
+        floor: float | None = None,
+    ) -> list[list[Peak]]:
+        """The peaks of each heatmap."""
+        return self.exact.peaks(heatmaps, mode, threshold, limit, floor)
 
 
 class _FromBytes(nn.Module):

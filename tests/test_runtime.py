@@ -123,10 +123,15 @@ def test_a_gpu_sees_what_a_cpu_sees(clip, arch, config, peak):
 
 def test_auto(monkeypatch):
     monkeypatch.setattr(runtimes, "computes_bf16", lambda device: False)
+    monkeypatch.setattr(runtimes, "_cpu_abilities", lambda: {"avx2": True})
     assert resolve("auto", "cpu") == RuntimeChoice("openvino", "cpu", 1)
-    assert resolve("auto", "cuda").name == "torch-fp16"
+    assert resolve("auto", "cpu", quantized=True) == RuntimeChoice("openvino-int8", "cpu", 1)
+    assert resolve("auto", "cpu", batch=2, quantized=True).name == "openvino"
+    assert resolve("auto", "cuda", quantized=True).name == "torch-fp16"
+    monkeypatch.setattr(runtimes, "_cpu_abilities", dict)
+    assert resolve("auto", "cpu", quantized=True).name == "openvino"
     monkeypatch.setattr(runtimes, "computes_bf16", lambda device: True)
-    assert resolve("auto", "cpu").name == "openvino-bf16"
+    assert resolve("auto", "cpu", quantized=True).name == "openvino-bf16"
     assert resolve("auto", "cuda:1").name == "torch-bf16"
     assert resolve("auto", "cuda").batch > 1
     assert resolve("torch", "cuda", batch=2) == RuntimeChoice("torch", "cuda", 2)
