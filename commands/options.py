@@ -57,8 +57,8 @@ runtime_option = click.option(
     default="auto",
     show_default=True,
     help="What computes the model; auto: OpenVINO on a CPU that has it, bfloat16 where the CPU or "
-    "GPU computes it. "
-    "Those with int8 want `tracknet weights quantize` first.",
+    "GPU computes it, else INT8 where the weights have a quantized network. "
+    "v5-nano has one; others get it by `tracknet weights quantize`.",
 )
 
 address_option = click.option(
