@@ -134,12 +134,10 @@ class _Run:
         self.info = describe(self.weights)
         self.spec = window_spec(load_model(self.weights))
         self.stride = settings.detector.stride_for(self.spec)
-        self.choice = resolve(
-            settings.runtime, self._device(), settings.batch, has_quantized(self.weights)
-        )
+        int8 = settings.runtime == "auto" and has_quantized(self.weights)
+        self.choice = resolve(settings.runtime, self._device(), settings.batch, int8)
         self.models = 1 if self.choice.device == "cpu" else max(1, count_gpus())
-        int8 = self.choice.name == QUANTIZED
-        self.quantized = find_quantized(self.weights) if int8 else None
+        self.quantized = find_quantized(self.weights) if self.choice.name == QUANTIZED else None
         now = datetime.now(UTC)
         self.started = now
         self.run_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
