@@ -360,7 +360,7 @@ class SecondLook:
         self, fast: OpenVinoRuntime, exact: OpenVinoRuntime, margin: float, threshold: float
     ) -> None:
         self.spec, self.batch = fast.spec, fast.batch
-        self.fast, self.exact = fast, exact
+        self.fast, self.exact, self.peaks = fast, exact, exact.peaks
         logit = math.log(threshold / (1 - threshold))
         self._low, self._high = (1 / (1 + math.exp(-(logit + m))) for m in (-margin, margin))
         self.windows = self.again = 0
@@ -375,17 +375,6 @@ class SecondLook:
         self.windows += len(pictures)
         self.again += int(doubtful.sum())
         return heatmaps
-
-    def peaks(
-        self,
-        heatmaps: Sequence[Heatmaps],
-        mode: PeakMode,
-        threshold: float,
-        limit: int,
-        floor: float | None = None,
-    ) -> list[list[Peak]]:
-        """The peaks of each heatmap."""
-        return self.exact.peaks(heatmaps, mode, threshold, limit, floor)
 
 
 class _FromBytes(nn.Module):
