@@ -263,10 +263,9 @@ def find_quantized(weights: Path) -> Quantized:
     Raises:
         WeightsError: there is none; the message says which command makes it.
     """
-    made_from = weights_hash(weights)
-    for path in (beside(weights), cache_path(made_from)):
+    for path in _places(weights):
         if path.exists():
-            return read_quantized(path, made_from)
+            return read_quantized(path, weights_hash(weights))
     raise WeightsError(
         f"{weights.name} has no quantized network yet; make it with labelled clips: "
         f"tracknet weights quantize {weights} --data FOLDER"
@@ -274,14 +273,12 @@ def find_quantized(weights: Path) -> Quantized:
 
 
 def has_quantized(weights: Path) -> bool:
-    """Whether there is a quantized network of a weights file that OpenVINO, if any, can read."""
-    if not openvino_available():
-        return False
-    try:
-        find_quantized(weights)
-    except WeightsError:
-        return False
-    return True
+    """Whether there is OpenVINO, and a quantized network of a weights file, readable or not."""
+    return openvino_available() and any(path.exists() for path in _places(weights))
+
+
+def _places(weights: Path) -> tuple[Path, Path]:
+    return beside(weights), cache_path(weights_hash(weights))
 
 
 def beside(weights: Path) -> Path:
