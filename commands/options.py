@@ -13,6 +13,7 @@ DEFAULT_WEIGHTS = "v5-nano"
 # As in pipeline.runtime, which is not imported here: PyTorch would come with it.
 RUNTIMES = (
     "auto", "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-bf16", "openvino-int8",
+    "openvino-int8-bf16",
 )  # fmt: skip
 
 Command = Callable[..., Any]
@@ -56,8 +57,8 @@ runtime_option = click.option(
     type=click.Choice(RUNTIMES),
     default="auto",
     show_default=True,
-    help="What computes the model; auto: OpenVINO on a CPU that has it, bfloat16 where the CPU or "
-    "GPU computes it, else INT8 where the weights have a quantized network. "
+    help="What computes the model; auto: OpenVINO on a CPU that has it, INT8 where the weights have "
+    "a quantized network, bfloat16 where the CPU or GPU computes it. "
     "v5-nano has one; others get it by `tracknet weights quantize`.",
 )
 

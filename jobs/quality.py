@@ -23,9 +23,9 @@ from pipeline.quantize import (
     save_quantized,
 )
 from pipeline.runtime import (
-    QUANTIZED,
     SecondLook,
     TorchRuntime,
+    best_quantized,
     computes_bf16,
     open_runtime,
     openvino_available,
@@ -119,7 +119,7 @@ def make_quantized(
     length = ceil(JUDGED_FRAMES / len(chosen))
     judged = [middle(clip, length) for clip in judges.load(chosen, spec)]
     quantized = quantize_weights(path, clips, n_windows, seed)
-    runtime = open_runtime(resolve(QUANTIZED, "cpu"), model, quantized)
+    runtime = open_runtime(resolve(best_quantized(), "cpu"), model, quantized)
     assert isinstance(runtime, SecondLook)
     verdict = Verdict.of(*judge([TorchRuntime(load_model(path)), runtime], judged))
     target = out or (cache_path(weights_hash(path)) if verdict.passed else None)
@@ -150,5 +150,5 @@ def _ready(weights: Path) -> list[str]:
     """OpenVINO's runtimes that can run these weights now."""
     if not openvino_available():
         raise InputError("there is no OpenVINO to check: pip install 'tracknet[openvino]'")
-    names = ["openvino", "openvino-bf16"] if computes_bf16("cpu") else ["openvino"]
-    return [*names, QUANTIZED] if has_quantized(weights) else names
+    names = ["openvino", "openvino-int8"] if has_quantized(weights) else ["openvino"]
+    return names + [f"{name}-bf16" for name in names if computes_bf16("cpu")]

@@ -137,7 +137,7 @@ class _Run:
         int8 = settings.runtime == "auto" and has_quantized(self.weights)
         self.choice = resolve(settings.runtime, self._device(), settings.batch, int8)
         self.models = 1 if self.choice.device == "cpu" else max(1, count_gpus())
-        self.quantized = find_quantized(self.weights) if self.choice.name == QUANTIZED else None
+        self.quantized = find_quantized(self.weights) if self.choice.name in QUANTIZED else None
         now = datetime.now(UTC)
         self.started = now
         self.run_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"

@@ -91,7 +91,7 @@ def check_weights(
     candidates = []
     for name in runtimes:
         choice = resolve(name, device)
-        quantized = find_quantized(weights) if name == QUANTIZED else None
+        quantized = find_quantized(weights) if name in QUANTIZED else None
         candidates.append(open_runtime(choice, load_model(weights), quantized))
     reference = TorchRuntime(load_model(weights), device)
     expected, *found = judge([reference, *candidates], clips)

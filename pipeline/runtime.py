@@ -4,16 +4,19 @@
     heatmaps = runtime(pictures)      # uint8 [batch, P, H, W, 3] -> float32 [batch, targets, H, W]
     balls = runtime.peaks(heatmaps[0], "centroid", 0.5, limit=1)
 
-| name            | what runs                                                              |
-|-----------------|------------------------------------------------------------------------|
-| `torch`         | PyTorch in float32: what `pipeline.parity` checks the others against   |
-| `torch-bf16`    | PyTorch, convolutions and matrix products in bfloat16                  |
-| `torch-fp16`    | the same in float16, for GPUs without bfloat16                         |
-| `openvino`      | OpenVINO in float32, CPU                                               |
-| `openvino-bf16` | OpenVINO in bfloat16, CPUs with instructions for it                    |
-| `openvino-int8` | OpenVINO, quantized by `pipeline.quantize`, in doubt float32, CPU      |
-| `auto`          | OpenVINO on a CPU that has it, bfloat16 where the device computes it,  |
-|                 | else INT8 where the weights have a quantized network                   |
+| name                 | what runs                                                             |
+|----------------------|-----------------------------------------------------------------------|
+| `torch`              | PyTorch in float32: what `pipeline.parity` checks the others against  |
+| `torch-bf16`         | PyTorch, convolutions and matrix products in bfloat16                 |
+| `torch-fp16`         | the same in float16, for GPUs without bfloat16                        |
+| `openvino`           | OpenVINO in float32, CPU                                              |
+| `openvino-bf16`      | OpenVINO in bfloat16, CPUs with instructions for it                   |
+| `openvino-int8`      | OpenVINO, quantized by `pipeline.quantize`, all else float32, CPU     |
+| `openvino-int8-bf16` | the same, all else bfloat16                                           |
+| `auto`               | OpenVINO on a CPU that has it, INT8 where the weights have a          |
+|                      | quantized network, bfloat16 where the device computes it              |
+
+"All else" are the layers that are not quantized, and windows looked at twice (`SecondLook`).
 
 The number of windows in a call is fixed when a runtime is made, so a window is always computed by
 the same kernels.  Bits differ between runtimes, so the name of the runtime decides rows.
@@ -55,10 +58,11 @@ RuntimeName = Literal[
     "openvino",
     "openvino-bf16",
     "openvino-int8",
+    "openvino-int8-bf16",
 ]
 RUNTIMES: tuple[str, ...] = ("auto", *get_args(RuntimeName))
-QUANTIZED = "openvino-int8"
-OPENVINO_RUNTIMES = ("openvino", "openvino-bf16", QUANTIZED)
+QUANTIZED = ("openvino-int8", "openvino-int8-bf16")
+OPENVINO_RUNTIMES = ("openvino", "openvino-bf16", *QUANTIZED)
 AUTOCAST = {"torch-bf16": torch.bfloat16, "torch-fp16": torch.float16}
 CUDA_BATCH = 8  # windows; a GPU needs several at once to be busy, a CPU does not
 CPU_STREAMS = 4  # calls of OpenVINO side by side, at most; each has memory of its own
@@ -160,10 +164,15 @@ def _best(device: str, quantized: bool) -> str:
         return "torch-bf16" if computes_bf16(device) else "torch-fp16"
     if not openvino_available():
         return "torch"
-    if computes_bf16(device):
-        return "openvino-bf16"
-    # Measured on x86 only, where AVX2 is enough for INT8 to win.
-    return QUANTIZED if quantized and _cpu_abilities().get("avx2") else "openvino"
+    if quantized and _cpu_abilities().get("avx2"):  # enough for INT8 to win; measured on x86 only
+        return best_quantized()
+    return "openvino-bf16" if computes_bf16(device) else "openvino"
+
+
+def best_quantized() -> str:
+    """Which of `QUANTIZED` is for this CPU."""
+    in_float32, in_bfloat16 = QUANTIZED
+    return in_bfloat16 if computes_bf16("cpu") else in_float32
 
 
 def window_spec(model: nn.Module) -> WindowSpec:
@@ -204,14 +213,16 @@ def open_runtime(
         return TorchRuntime(model, choice.device, choice.batch, AUTOCAST.get(choice.name), threads)
     spec = window_spec(model)
     precision = "bf16" if choice.name.endswith("-bf16") else "f32"
-    runtime = OpenVinoRuntime(to_openvino(model, choice.batch), spec, threads, precision)
-    if choice.name != QUANTIZED:
-        return runtime
+    network = to_openvino(model, choice.batch)
+    if choice.name not in QUANTIZED:
+        return OpenVinoRuntime(network, spec, threads, precision)
     assert quantized is not None
-    fast = OpenVinoRuntime(quantized.network(), spec, threads)
+    fast = OpenVinoRuntime(quantized.network(), spec, threads, precision)
     if fast.each != choice.batch:
         raise InputError(f"batch {choice.batch}: the quantized network takes {fast.each} window(s)")
-    return SecondLook(fast, runtime, quantized.margin, threshold)
+    # Windows in doubt come alone, mostly, so all threads work on one.
+    exact = OpenVinoRuntime(network, spec, threads, precision, streams=1)
+    return SecondLook(fast, exact, quantized.margin, threshold)
 
 
 def to_frames(pictures: Tensor) -> Tensor:
@@ -345,7 +356,7 @@ class SecondLook:
 
     Where the highest value of a heatmap lies close to the threshold, quantization may decide
     whether there is a ball.  Such a window is computed again, and counts as the float network sees
-    it.  What a window gives depends on nothing but the window.
+    it, in float32 or bfloat16.  What a window gives depends on nothing but the window.
 
     Attributes:
         windows, again: how many were computed, and how many of them twice.

@@ -71,8 +71,8 @@ def test_command_makes_what_track_finds(cached, rally, tmp_path):
 def test_command_that_checks(cached, rally):
     done = run("weights", "check", cached, "--data", rally, "--frames", 12, "--json")
     verdicts = {verdict["runtime"]: verdict for verdict in json.loads(done.stdout)}
-    half = ["openvino-bf16"] if computes_bf16("cpu") else []
-    assert list(verdicts) == ["openvino", *half, "openvino-int8"], done.stderr
+    half = ["openvino-bf16", "openvino-int8-bf16"] if computes_bf16("cpu") else []
+    assert list(verdicts) == ["openvino", "openvino-int8", *half], done.stderr
     assert {verdict["frames"] for verdict in verdicts.values()} == {12}
     assert verdicts["openvino"]["passed"]
     passed = all(verdict["passed"] for verdict in verdicts.values())
@@ -82,11 +82,11 @@ def test_command_that_checks(cached, rally):
 def test_the_shipped_network_is_as_good_as_pytorch(tmp_path):
     write_dataset(tmp_path, 1, 3, SynthConfig(width=640, height=360, frames=(30, 30)))
     done = run("weights", "check", "v5-nano", "--data", tmp_path, "--runtime", "openvino-int8",
-               "--json")  # fmt: skip
+               "--runtime", "openvino-int8-bf16", "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (verdict,) = json.loads(done.stdout)
-    assert (verdict["frames"], verdict["same_outcome"]) == (30, 1.0)
-    assert verdict["reference"]["tp"] > 15
+    verdicts = json.loads(done.stdout)
+    assert [(v["frames"], v["same_outcome"]) for v in verdicts] == [(30, 1.0)] * 2
+    assert verdicts[0]["reference"]["tp"] > 15
 
 
 def eight_bit(network):
@@ -167,18 +167,20 @@ def test_what_cannot_be_quantized_or_opened(tiny):
         quantize(model, [], "", {})
 
 
-def test_doubtful_windows_are_computed_in_float(tiny):
+@pytest.mark.parametrize("precision", ["", "-bf16"])
+def test_doubtful_windows_are_computed_in_float(tiny, precision):
     """Doubt is closeness of the highest value to the threshold, of any heatmap of a window."""
-    model, windows, quantized, expected = tiny
-    highest = expected.max(axis=(2, 3))
+    model, windows, quantized, _ = tiny
+    int8 = replace(INT8, name=f"openvino-int8{precision}")
+    sure = open_runtime(int8, model, replace(quantized, margin=0.0))
+    highest = np.concatenate([sure(window[None]) for window in windows]).max(axis=(2, 3))
     logits = np.log(highest / (1 - highest))
     threshold = float(highest[2, 1])  # doubtful in the third window, at least
     distance = abs(logits - logits[2, 1]).min(axis=1)
     margin = float(np.sort(distance)[2:4].mean())  # wide enough for three of six windows
     doubtful = distance < margin
-    sure = open_runtime(INT8, model, replace(quantized, margin=0.0))
-    careful = open_runtime(INT8, model, replace(quantized, margin=margin), threshold=threshold)
-    exact = open_runtime(RuntimeChoice("openvino", "cpu", 1), model)
+    careful = open_runtime(int8, model, replace(quantized, margin=margin), threshold=threshold)
+    exact = open_runtime(RuntimeChoice(f"openvino{precision}", "cpu", 1), model)
     for i, window in enumerate(windows):
         like = exact if doubtful[i] else sure
         np.testing.assert_array_equal(careful(window[None]), like(window[None]))

@@ -131,7 +131,9 @@ def test_auto(monkeypatch):
     monkeypatch.setattr(runtimes, "_cpu_abilities", dict)
     assert resolve("auto", "cpu", quantized=True).name == "openvino"
     monkeypatch.setattr(runtimes, "computes_bf16", lambda device: True)
-    assert resolve("auto", "cpu", quantized=True).name == "openvino-bf16"
+    assert resolve("auto", "cpu").name == "openvino-bf16"
+    monkeypatch.setattr(runtimes, "_cpu_abilities", lambda: {"avx2": True})
+    assert resolve("auto", "cpu", quantized=True).name == "openvino-int8-bf16"
     assert resolve("auto", "cuda:1").name == "torch-bf16"
     assert resolve("auto", "cuda").batch > 1
     assert resolve("torch", "cuda", batch=2) == RuntimeChoice("torch", "cuda", 2)
