@@ -57,8 +57,8 @@ runtime_option = click.option(
     type=click.Choice(RUNTIMES),
     default="auto",
     show_default=True,
-    help="What computes the model; auto: OpenVINO on a CPU that has it, INT8 where the weights have "
-    "a quantized network, bfloat16 where the CPU or GPU computes it. "
+    help="What computes the model; auto: OpenVINO on a CPU that has it, INT8 where the weights "
+    "have a quantized network, bfloat16 where the CPU or GPU computes it. "
     "v5-nano has one; others get it by `tracknet weights quantize`.",
 )
 
