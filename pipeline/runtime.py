@@ -11,12 +11,10 @@
 | `torch-fp16`         | the same in float16, for GPUs without bfloat16                        |
 | `openvino`           | OpenVINO in float32, CPU                                              |
 | `openvino-bf16`      | OpenVINO in bfloat16, CPUs with instructions for it                   |
-| `openvino-int8`      | OpenVINO, quantized by `pipeline.quantize`, all else float32, CPU     |
-| `openvino-int8-bf16` | the same, all else bfloat16                                           |
+| `openvino-int8`      | OpenVINO, quantized by `pipeline.quantize`, in doubt float32, CPU     |
+| `openvino-int8-bf16` | the same, layers that are not quantized in bfloat16                   |
 | `auto`               | OpenVINO on a CPU that has it, INT8 where the weights have a          |
 |                      | quantized network, bfloat16 where the device computes it              |
-
-"All else" are the layers that are not quantized, and windows looked at twice (`SecondLook`).
 
 The number of windows in a call is fixed when a runtime is made, so a window is always computed by
 the same kernels.  Bits differ between runtimes, so the name of the runtime decides rows.
@@ -220,8 +218,9 @@ def open_runtime(
     fast = OpenVinoRuntime(quantized.network(), spec, threads, precision)
     if fast.each != choice.batch:
         raise InputError(f"batch {choice.batch}: the quantized network takes {fast.each} window(s)")
-    # Windows in doubt come alone, mostly, so all threads work on one.
-    exact = OpenVinoRuntime(network, spec, threads, precision, streams=1)
+    # Float32 beside bfloat16, too, which is itself in doubt where INT8 is.  Windows in doubt mostly
+    # come alone, so all threads work on one.
+    exact = OpenVinoRuntime(network, spec, threads, streams=1)
     return SecondLook(fast, exact, quantized.margin, threshold)
 
 
@@ -356,7 +355,7 @@ class SecondLook:
 
     Where the highest value of a heatmap lies close to the threshold, quantization may decide
     whether there is a ball.  Such a window is computed again, and counts as the float network sees
-    it, in float32 or bfloat16.  What a window gives depends on nothing but the window.
+    it.  What a window gives depends on nothing but the window.
 
     Attributes:
         windows, again: how many were computed, and how many of them twice.
