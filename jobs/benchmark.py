@@ -56,6 +56,7 @@ from schemas.store import ResultKey, Store
 
 CLIP_FRAMES = 120  # drawn once; longer videos repeat it
 MODEL_WINDOWS = 8  # that a model is timed on
+LOOKED_AT = CLIP_FRAMES // 3  # windows that one is timed on whose speed depends on them
 REFERENCE_FRAMES = 24  # the reference loop does about one a second, each as long as the other
 
 OnStep = Callable[[str], None]
@@ -184,7 +185,7 @@ class _Benchmark:
             video = decoder.probe(clip)
             windows = self._windows(decoder, video)
         if any(choice.name in QUANTIZED for choice in self.choices):
-            self._ensure_quantized(windows)
+            self._ensure_quantized(windows[:MODEL_WINDOWS])
         report = BenchmarkReport(self._machine(), self._model())
         report.stages = self._stages(video, windows)
         self.on_step("matrix product")
@@ -228,8 +229,8 @@ class _Benchmark:
         return loop_video(clip, self.folder / "video.mp4", self.settings.frames)
 
     def _windows(self, decoder: Decoder, video: Video) -> np.ndarray:
-        """Up to MODEL_WINDOWS windows of the video, uint8 `[N, T, H, W, 3]`."""
-        n = min(MODEL_WINDOWS, video.frames // self.spec.frames) * self.spec.frames
+        """Up to LOOKED_AT windows of the video, uint8 `[N, T, H, W, 3]`."""
+        n = min(LOOKED_AT, video.frames // self.spec.frames) * self.spec.frames
         if not n:
             raise InputError(f"{video.source}: too short for a window of {self.spec.frames} frames")
         reader = decoder.read(video, Shard(range(n), range(n)), self.spec.width, self.spec.height)
@@ -260,7 +261,8 @@ class _Benchmark:
 
     # ---- stages alone ----------------------------------------------------------------------
 
-    def _stages(self, video: Video, windows: np.ndarray) -> dict[str, Timing]:
+    def _stages(self, video: Video, looked_at: np.ndarray) -> dict[str, Timing]:
+        windows = looked_at[:MODEL_WINDOWS]
         spec, repeats, path = self.spec, self.settings.repeats, Path(video.source)
         found: dict[str, Timing] = {}
 
@@ -277,7 +279,8 @@ class _Benchmark:
         )
         for choice in self.choices:
             runtime = self._runtime(choice.name)
-            step(f"model, {choice.name}", partial(measure.time_model, runtime, windows, repeats))
+            given = looked_at if isinstance(runtime, SecondLook) else windows
+            step(f"model, {choice.name}", partial(measure.time_model, runtime, given, repeats))
             if isinstance(runtime, SecondLook):
                 self.again[choice.name] = runtime.again / runtime.windows
         heatmaps = np.concatenate([self.reference.heatmaps(window) for window in windows])
