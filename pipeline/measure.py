@@ -89,7 +89,7 @@ def time_decode(
     """Our decode stage without Ray, twice of it at once, and what the decoder does alone.
 
     They take turns, so that a machine that slows down for a while slows down all of them, and take
-    thrice as many turns as other stages: what is of interest is a difference of a few percent.
+    five times as many turns as other stages: what is of interest is a difference of a few percent.
     Ours has child processes and shared memory; the limit reads in this process and drops what it
     reads.
 
@@ -120,7 +120,7 @@ def time_decode(
             f"{backend} alone (limit)": (1, lambda: alone(video, spec)),
         }
         spent: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-        for _ in range(1 + 3 * repeats):
+        for _ in range(1 + 5 * repeats):
             for name, (_, work) in ways.items():
                 started, computed = time.perf_counter(), computing()
                 work()
