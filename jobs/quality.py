@@ -105,7 +105,8 @@ def make_quantized(
 
     Args:
         source: clips to calibrate on.
-        judges: clips that it must pass the gate on; not those that scores are told of.
+        judges: clips that it must pass the gate on, in the runtime that is for this CPU; not those
+            that scores are told of.
 
     Raises:
         InputError: NNCF is not installed, no clip is found, or the model makes no heatmaps.

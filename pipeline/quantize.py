@@ -6,7 +6,7 @@ because a small error there moves the answer, is listed in `_KEPT_IN_FLOAT`.  We
 8 bits: on CPUs without VNNI sums of products overflow otherwise, and rows would depend on the CPU.
 
 Still every logit lies a little off.  How far, is measured on the same windows, and windows whose
-answer that could turn are computed a second time in float (`pipeline.runtime.SecondLook`).
+answer that could turn are computed a second time in float32 (`pipeline.runtime.SecondLook`).
 
 A quantized network is an OpenVINO IR: two files, `NAME.int8.xml` and `NAME.int8.bin`.  The hash of
 the weights it was made from, how it was calibrated and how far it lies off stand inside, so it
