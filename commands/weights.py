@@ -90,9 +90,8 @@ def quantize(
 ) -> None:
     """Make the INT8 network for `--runtime openvino-int8`, calibrated on the training clips.
 
-    It must pass the gate of `tracknet weights check` on the validation clips (as
-    `openvino-int8-bf16` where the CPU computes bfloat16); exit code 1 if it does not, and then
-    nothing is written but what --out asks for.
+    It must pass the gate of `tracknet weights check` on the validation clips; exit code 1 if it
+    does not, and then nothing is written but what --out asks for.
 
     \b
     tracknet weights quantize v5.safetensors --data labelled/

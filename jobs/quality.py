@@ -25,7 +25,6 @@ from pipeline.quantize import (
 from pipeline.runtime import (
     SecondLook,
     TorchRuntime,
-    best_quantized,
     computes_bf16,
     open_runtime,
     openvino_available,
@@ -101,12 +100,12 @@ def make_quantized(
 ) -> QuantizedResult:
     """Quantize weights and write the network where `track` finds it, or to `out`.
 
-    One that fails the gate is not put where `track` would find it.
+    It is judged as `openvino-int8`, which every CPU runs.  One that fails the gate is not put where
+    `track` would find it.
 
     Args:
         source: clips to calibrate on.
-        judges: clips that it must pass the gate on, in the runtime that is for this CPU; not those
-            that scores are told of.
+        judges: clips that it must pass the gate on; not those that scores are told of.
 
     Raises:
         InputError: NNCF is not installed, no clip is found, or the model makes no heatmaps.
@@ -120,7 +119,7 @@ def make_quantized(
     length = ceil(JUDGED_FRAMES / len(chosen))
     judged = [middle(clip, length) for clip in judges.load(chosen, spec)]
     quantized = quantize_weights(path, clips, n_windows, seed)
-    runtime = open_runtime(resolve(best_quantized(), "cpu"), model, quantized)
+    runtime = open_runtime(resolve("openvino-int8", "cpu"), model, quantized)
     assert isinstance(runtime, SecondLook)
     verdict = Verdict.of(*judge([TorchRuntime(load_model(path)), runtime], judged))
     target = out or (cache_path(weights_hash(path)) if verdict.passed else None)
