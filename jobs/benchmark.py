@@ -4,7 +4,8 @@
     report.ratios["file to table / reference loop"]
 
 Everything in one run on one machine, on the same video, each thing warmed up and repeated; what is
-compared is a ratio of two medians of that run.  A rate is in frames per second of video.
+compared is a ratio of two medians of that run, or, for decoders, which take turns, the median of
+the turns' ratios.  A rate is in frames per second of video.
 
 - *The reference loop* is `pipeline.reference`: how the released script works.
 - *The limits* are Decord alone, whose frames nobody looks at, and the model's multiply-accumulates
@@ -67,7 +68,8 @@ class BenchmarkSettings:
     """What is measured.
 
     Attributes:
-        weights: name or file; empty takes `arch` with random weights, which run as fast.
+        weights: name or file; empty takes `arch` with random weights, which run as fast, but that
+            they leave INT8 no window in doubt, so none is computed twice.
         arch, width: of the model without weights.
         runtimes: models alone are timed in each; the first is that of the whole.
         device, batch: as in `TrackSettings`.
@@ -431,7 +433,10 @@ def _ratios(report: BenchmarkReport, runtime: str) -> dict[str, float]:
 
 
 def _in_turn(ours: Sequence[float], limit: Sequence[float]) -> float:
-    """Our rate over the limit's, on the same frames, the median of turns taken side by side.
+    """Our rate over the limit's: the median of turns taken side by side.
+
+    Args:
+        ours, limit: seconds of each turn, for the same frames.
 
     >>> _in_turn((2.0, 4.0, 9.0), (1.0, 3.0, 6.0))  # the machine slowed down, for both
     0.6666666666666666

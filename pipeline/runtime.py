@@ -213,8 +213,9 @@ def open_runtime(
     fast = OpenVinoRuntime(quantized.network(), spec, threads, precision)
     if fast.each != choice.batch:
         raise InputError(f"batch {choice.batch}: the quantized network takes {fast.each} window(s)")
-    # Float32 beside bfloat16, too, which is itself in doubt where INT8 is.  Windows in doubt mostly
-    # come alone, so all threads work on one.
+    # In float32 whatever the precision: with a second look in bfloat16 only 99.28 % of the labelled
+    # test frames kept their outcome (v5-nano; float32: 99.66 %, the gate: 99.5 %).  Windows in
+    # doubt mostly come alone, so all threads work on one.
     exact = OpenVinoRuntime(network, spec, threads, streams=1)
     return SecondLook(fast, exact, quantized.margin, threshold)
 
