@@ -12,8 +12,8 @@ PARTIAL = 3  # done, but not with everything; what is missing is named
 DEFAULT_WEIGHTS = "v5-nano"
 # As in pipeline.runtime, which is not imported here: PyTorch would come with it.
 RUNTIMES = (
-    "auto", "torch", "torch-bf16", "torch-fp16", "openvino", "openvino-bf16", "openvino-int8",
-    "openvino-int8-bf16",
+    "auto", "torch", "torch-bf16", "torch-fp16", "compiled-fp16", "compiled-bf16", "openvino",
+    "openvino-bf16", "openvino-int8", "openvino-int8-bf16",
 )  # fmt: skip
 
 Command = Callable[..., Any]
@@ -58,7 +58,7 @@ runtime_option = click.option(
     default="auto",
     show_default=True,
     help="What computes the model; auto: OpenVINO on a CPU that has it, INT8 where the weights "
-    "have a quantized network, bfloat16 where the CPU or GPU computes it. "
+    "have a quantized network, bfloat16 where the CPU computes it; on a GPU compiled-fp16. "
     "v5-nano has one; others get it by `tracknet weights quantize`.",
 )
 

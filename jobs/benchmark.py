@@ -106,7 +106,7 @@ class Together:
         start_s: until the model took its first frames: Ray, its workers, the model.
         rate: frames per second behind the start.  Decoders work ahead while the model loads, by
             some hundred frames at most; where decoding is the slowest, take a longer video.
-        waited_s: behind the start, in which the model had nothing to do.
+        waited_s: behind the start, in which a model had nothing to do, the mean of all models.
         seconds: decode, model and commit, each summed over its workers.
         cpu_s: CPU seconds, start included; see `jobs.usage.CpuUsage`.
     """
@@ -341,7 +341,7 @@ class _Benchmark:
         if report.quarantined:
             raise InputError(f"{report.quarantined[0]['source']} cannot be read whole")
         shutil.rmtree(out)
-        return _together(report.frames, report.seconds, usage.seconds)
+        return _together(report.frames, report.models, report.seconds, usage.seconds)
 
     def _scaling(self, clip: Path) -> dict[str, Together]:
         found = {}
@@ -393,11 +393,13 @@ def _rows(video_id: str, shard: range) -> list[pa.Table]:
     return [*tables, pa.Table.from_pylist([end], FRAME_ROW)]
 
 
-def _together(frames: int, seconds: dict[str, float], cpu_s: dict[str, float]) -> Together:
+def _together(
+    frames: int, models: int, seconds: dict[str, float], cpu_s: dict[str, float]
+) -> Together:
     """Condense a run.
 
     >>> cpu_s = {"decode": 2.0, "model": 16.0, "ray": 1.0, "driver": 1.0}
-    >>> run = _together(100, {"ready": 10.0, "model": 8.0, "committed": 20.0}, cpu_s)
+    >>> run = _together(100, 2, {"ready": 10.0, "model": 16.0, "committed": 20.0}, cpu_s)
     >>> run.rate, run.waited_s, run.overhead
     (10.0, 2.0, 0.1)
     """
@@ -407,7 +409,7 @@ def _together(frames: int, seconds: dict[str, float], cpu_s: dict[str, float]) -
         wall_s=seconds["committed"],
         start_s=seconds["ready"],
         rate=frames / at_work,
-        waited_s=max(0.0, at_work - seconds["model"]),
+        waited_s=max(0.0, at_work - seconds["model"] / models),
         seconds=seconds,
         cpu_s=cpu_s,
     )

@@ -21,11 +21,12 @@ OBJECT_STORE_BYTES = 1 << 30
 
 
 @contextmanager
-def ray_session(actors: int) -> Iterator[None]:
+def ray_session(actors: int, queue_bytes: int = 0) -> Iterator[None]:
     """Join or start a Ray, and leave it.
 
     Args:
         actors: decode workers and models together, which an embedded Ray must have room for.
+        queue_bytes: that may wait between them; an embedded Ray's store has room for four times.
     """
     if inside_job():
         _join()
@@ -35,7 +36,7 @@ def ray_session(actors: int) -> Iterator[None]:
             address="local",
             num_cpus=actors,
             include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
+            object_store_memory=max(OBJECT_STORE_BYTES, 4 * queue_bytes),
             _node_ip_address="127.0.0.1",
         )
     try:

@@ -27,7 +27,8 @@ class TrackSettings:
         shard_seconds: least length of a shard; changes no row.
         workers: decode workers, each a core; 0 chooses by the machine.
         decoder: limits of the decoder process.
-        chunk_frames: frames in one message to the model, a multiple of every model's window.
+        chunk_frames: frames in one message to the model, a multiple of every model's window; 0
+            chooses by the device.
         retry_quarantined: track videos again that could not be read whole before.
     """
 
@@ -39,7 +40,7 @@ class TrackSettings:
     shard_seconds: float = 20.0
     workers: int = 0
     decoder: DecoderLimits = field(default_factory=DecoderLimits)
-    chunk_frames: int = 24
+    chunk_frames: int = 0
     retry_quarantined: bool = False
 
     def __post_init__(self) -> None:

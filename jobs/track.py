@@ -35,7 +35,10 @@ from pipeline.runtime import QUANTIZED, resolve, window_spec
 from schemas.store import ResultKey, Store
 
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
-QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages
+QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages; more for more workers
+QUEUED_CHUNKS = 3  # of each worker and model, at least
+MODELS_PER_GPU = 2  # while one puts its next batch together, the GPU computes the other's
+CHUNK, GPU_CHUNK = 24, 96  # frames in one message; a GPU answers so fast that messages cost
 _BLOCK_BYTES = 16 << 20
 _PACKAGES = (
     "tracknet",
@@ -75,6 +78,7 @@ class TrackReport:
         run_id: its row in the runs table.
         videos: published by this run.
         skipped: complete before.
+        models: that worked side by side.
         frames, detected: rows made by this run, and those with a ball.
         quarantined: what is wrong, by source, also from runs before; see `schemas.tables`.
         seconds: wall, decode, model, commit; start, until Ray ran; ready, until the model took its
@@ -84,6 +88,7 @@ class TrackReport:
     run_id: str
     videos: int
     skipped: int
+    models: int
     frames: int
     detected: int
     quarantined: list[dict[str, Any]]
@@ -129,14 +134,19 @@ class _Run:
         self.sources = sources
         self.store = store
         self.on_progress = on_progress
-        self.settings = replace(settings, workers=settings.workers or default_workers())
         self.weights = find_weights(settings.weights)
         self.info = describe(self.weights)
         self.spec = window_spec(load_model(self.weights))
         self.stride = settings.detector.stride_for(self.spec)
         int8 = settings.runtime == "auto" and has_quantized(self.weights)
-        self.choice = resolve(settings.runtime, self._device(), settings.batch, int8)
-        self.models = 1 if self.choice.device == "cpu" else max(1, count_gpus())
+        self.choice = resolve(settings.runtime, _device(settings.device), settings.batch, int8)
+        self.on_gpu = self.choice.device != "cpu"
+        self.models = max(1, count_gpus()) * MODELS_PER_GPU if self.on_gpu else 1
+        self.settings = replace(
+            settings,
+            workers=settings.workers or default_workers(),
+            chunk_frames=settings.chunk_frames or (GPU_CHUNK if self.on_gpu else CHUNK),
+        )
         self.quantized = find_quantized(self.weights) if self.choice.name in QUANTIZED else None
         now = datetime.now(UTC)
         self.started = now
@@ -168,7 +178,7 @@ class _Run:
         start_s = committed_s = 0.0
         try:
             if todo.videos:
-                with ray_session(self.settings.workers + self.models):
+                with ray_session(self.settings.workers + self.models, self._queue_bytes()):
                     start_s = time.perf_counter() - clock
                     self._stream(todo, committer)
                     committed_s = time.perf_counter() - clock
@@ -184,6 +194,7 @@ class _Run:
             run_id=self.run_id,
             videos=totals.videos,
             skipped=skipped,
+            models=self.models,
             frames=totals.frames,
             detected=totals.detected,
             quarantined=quarantined,
@@ -202,10 +213,10 @@ class _Run:
         began = totals.model_began - self.started.timestamp()
         return began if totals.frames else 0.0
 
-    def _device(self) -> str:
-        if self.settings.device != "auto":
-            return self.settings.device
-        return "cuda" if count_gpus() else "cpu"
+    def _queue_bytes(self) -> int:
+        """How many bytes of pictures may wait; what the run needs grows with nothing else."""
+        chunk = self.settings.chunk_frames * self.spec.height * self.spec.width * 3
+        return max(QUEUE_BYTES, QUEUED_CHUNKS * (self.settings.workers + self.models) * chunk)
 
     def _todo(self, plan: Plan) -> tuple[Plan, int]:
         """The videos that are not published yet, and how many are."""
@@ -235,7 +246,7 @@ class _Run:
     ) -> Iterable[pa.Table]:
         from ray.data import ActorPoolStrategy, from_items
 
-        _configure_ray_data()
+        _configure_ray_data(self._queue_bytes())
         threads = os.cpu_count() or 1
         frames = (
             from_items(shards, override_num_blocks=len(shards))
@@ -254,7 +265,7 @@ class _Run:
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=self.models),
                 num_cpus=1,
-                num_gpus=0 if self.choice.device == "cpu" else 1,
+                num_gpus=1 / MODELS_PER_GPU if self.on_gpu else 0,
             )
         )
         return frames.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -317,6 +328,12 @@ def _waves(plan: Plan, committer: Committer) -> Iterator[list[dict[str, Any]]]:
         yield wave
 
 
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if count_gpus() else "cpu"
+    return name
+
+
 def default_workers() -> int:
     """Decode workers for this machine: all cores but one, at least one."""
     return max(1, (os.cpu_count() or 1) - 1)
@@ -333,11 +350,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _configure_ray_data() -> None:
+def _configure_ray_data(queue_bytes: int) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = _BLOCK_BYTES
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
-        object_store_memory=QUEUE_BYTES
+        object_store_memory=queue_bytes
     )
     logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,107 +1,76 @@
-"""Peaks on the device that computed the heatmaps: a few numbers come back instead of pictures.
+"""Peaks of heatmaps that lie on a GPU: only the pixels that count come back, not the pictures.
 
-The same blobs and the same sums as `centroid` of `pipeline.peaks`, for many heatmaps at once.  A
-GPU makes heatmaps faster than a CPU core can look at them.
+A ball is some forty pixels of a heatmap's 147,000, and those above the threshold are all that
+`pipeline.peaks` looks at.  So they alone leave the device, and the very same code finds the very
+same peaks in the patch around them.
 
 >>> heatmaps = torch.zeros(2, 4, 6)
 >>> heatmaps[1, 1, 2:4] = 0.75
->>> centroid_peaks(heatmaps, threshold=0.5, limit=2)
+>>> device_peaks(heatmaps, "centroid", threshold=0.5, limit=2)
 [[], [Peak(x=2.5, y=1.0, score=0.75)]]
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.peaks import Peak
-
-_SWEEPS = 8  # between two looks at whether anything still changes; each look waits for the device
+from pipeline.errors import InputError
+from pipeline.peaks import Peak, PeakMode, find_candidates
 
 
 @torch.inference_mode()
-def centroid_peaks(
-    heatmaps: Tensor, threshold: float, limit: int, floor: float | None = None
+def device_peaks(
+    heatmaps: Tensor, mode: PeakMode, threshold: float, limit: int, floor: float | None = None
 ) -> list[list[Peak]]:
-    """The strongest peaks of each heatmap, as `find_candidates(heatmap, "centroid", ...)` does it.
-
-    Where two blobs of a heatmap have equal evidence, either may come first.
+    """The peaks of each heatmap, as `find_candidates` finds them.
 
     Args:
         heatmaps: float32 `[N, H, W]`, probabilities in [0, 1], on any device.
-        threshold: probability that a pixel must exceed, in (0, 1).
-        limit: how many peaks of a heatmap at most.
-        floor: of the faint blobs that follow the clear ones; None for none.
+        mode, threshold, limit, floor: see `find_candidates`.
 
     Returns:
         N lists of peaks in heatmap px, pixel centres at integers, strongest first.
 
     Raises:
-        ValueError: see `blob_numbers`.
+        InputError: a heatmap has values that are no numbers.
     """
-    found = _blob_peaks(heatmaps, threshold, limit)
-    if floor is None:
-        return found
-    faint = _blob_peaks(_faint(heatmaps, threshold, floor), floor, limit)
-    return [[*ours, *more][:limit] for ours, more in zip(found, faint, strict=True)]
+    lowest = threshold if floor is None else floor
+    places = (~(heatmaps <= lowest)).nonzero()  # so that what is no number is found, too
+    evidence = heatmaps[places.unbind(1)]
+    # One message; float64 holds both kinds of numbers exactly.
+    numbers, ys, xs, values = torch.cat([places.T.double(), evidence[None].double()]).cpu().numpy()
+    if np.isnan(values).any():
+        raise InputError(
+            "the model's heatmaps are no numbers: its weights are broken, or too large for "
+            "float16; try a runtime in bfloat16 or float32, such as torch-bf16"
+        )
+    cuts = np.searchsorted(numbers, np.arange(len(heatmaps) + 1))
+    parts = [slice(*cut) for cut in pairwise(cuts)]
+    rest = (mode, threshold, limit, floor)
+    return [_patch_peaks(ys[part], xs[part], values[part], *rest) for part in parts]
 
 
-def _faint(heatmaps: Tensor, threshold: float, floor: float) -> Tensor:
-    """The heatmaps without those blobs above the floor that somewhere exceed the threshold."""
-    blobs = blob_numbers(heatmaps > floor).flatten(1)
-    flat = heatmaps.flatten(1)
-    height, width = heatmaps.shape[1:]
-    highest = flat.new_zeros(len(flat), height * width + 1).scatter_reduce(1, blobs, flat, "amax")
-    clear = highest.gather(1, blobs) > threshold
-    return torch.where(clear, 0, flat).view_as(heatmaps)
-
-
-def _blob_peaks(heatmaps: Tensor, threshold: float, limit: int) -> list[list[Peak]]:
-    n, height, width = heatmaps.shape
-    blobs = blob_numbers(heatmaps > threshold).flatten(1)
-    weights = torch.where(blobs > 0, heatmaps.flatten(1), 0).double()
-    ys, xs = torch.meshgrid(
-        torch.arange(height, device=heatmaps.device),
-        torch.arange(width, device=heatmaps.device),
-        indexing="ij",
-    )
-    zeros = weights.new_zeros(n, height * width + 1)
-    evidence, x, y = (
-        zeros.scatter_add(1, blobs, weights * factor)
-        for factor in (weights.new_ones(()), xs.flatten(), ys.flatten())
-    )
-    score = zeros.scatter_reduce(1, blobs, weights, "amax")
-    total, strongest = evidence.topk(limit, 1)
-    x, y, score = (of_blob.gather(1, strongest) for of_blob in (x, y, score))
-    found = torch.stack([x / total, y / total, score], dim=2)
-    return [[Peak(*numbers) for numbers in peaks if numbers[2]] for peaks in found.tolist()]
-
-
-def blob_numbers(above: Tensor) -> Tensor:
-    """Number the 8-connected blobs of each picture.
-
-    Every pixel starts with a number of its own and takes the largest of its neighbours' until
-    nothing changes.
-
-    Args:
-        above: bool `[N, H, W]`.
-
-    Returns:
-        int64 `[N, H, W]`, 0 outside of blobs, else a number that the pixels of one blob share.
-
-    Raises:
-        ValueError: pictures of 2**24 pixels or more.
-    """
-    height, width = above.shape[1:]
-    if height * width >= 2**24:
-        raise ValueError(f"{width}x{height}: float32 cannot number so many pixels")
-    mask = above.float()
-    own = torch.arange(1, height * width + 1, device=above.device, dtype=torch.float32)
-    numbers = own.view(1, height, width) * mask
-    while True:
-        before = numbers
-        for _ in range(_SWEEPS):
-            numbers = F.max_pool2d(numbers, 3, stride=1, padding=1) * mask
-        if torch.equal(numbers, before):
-            return numbers.long()
+def _patch_peaks(
+    ys: np.ndarray,
+    xs: np.ndarray,
+    values: np.ndarray,
+    mode: PeakMode,
+    threshold: float,
+    limit: int,
+    floor: float | None,
+) -> list[Peak]:
+    """The peaks of one heatmap that is 0 but for some pixels."""
+    if not len(values):
+        return []
+    rows, columns = ys.astype(np.intp), xs.astype(np.intp)
+    top, left = rows.min(), columns.min()
+    patch = np.zeros((rows.max() - top + 1, columns.max() - left + 1), np.float32)
+    patch[rows - top, columns - left] = values
+    return [
+        Peak(float(peak.x + left), float(peak.y + top), peak.score)
+        for peak in find_candidates(patch, mode, threshold, limit, floor)
+    ]

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from pipeline.windows import Window, WindowSpec, check_stride, windows_for, with
 
 if TYPE_CHECKING:
     from pipeline.runtime import Heatmaps, Runtime
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class Detector:
         """One detection per owned frame, in order."""
         settings = self.settings
         found: dict[int, list[Peak]] = {}
-        for done in self.heatmaps(chunk):
+        for done in _one_ahead(self.heatmaps(chunk)):
             heatmaps = list(done.values())
             peaks = self.runtime.peaks(
                 heatmaps, settings.peak, settings.threshold, settings.limit, settings.floor
@@ -211,3 +213,16 @@ class Detector:
                 raise InputError("this model needs the video's background picture")
             pictures = np.concatenate([chunk.background[None], pictures])
         return pictures
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each when the one after it was asked for: a GPU computes while we look at it.
+
+    >>> list(_one_ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    for item in items:
+        for following in items:
+            yield item
+            item = following
+        yield item

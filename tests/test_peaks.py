@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.device_peaks import blob_numbers, centroid_peaks
+from pipeline.device_peaks import device_peaks
 from pipeline.errors import InputError
-from pipeline.peaks import Peak, find_candidates, find_peak, to_source
+from pipeline.peaks import PEAK_MODES, Peak, find_candidates, find_peak, to_source
 
 
 def heatmap(*pixels, shape=(20, 30)):
@@ -105,28 +105,24 @@ def test_source_pixel_covers_the_network_pixels_centre(x, y, size):
     smooth=st.sampled_from([1, 5, 11]),
     share=st.sampled_from([0.8, 0.99, 0.999]),
     floor=st.sampled_from([None, 0.9]),
+    mode=st.sampled_from(PEAK_MODES),
 )
-def test_many_at_once_are_what_one_after_the_other_are(seed, smooth, share, floor):
+def test_peaks_of_a_device_are_those_of_the_pictures(seed, smooth, share, floor, mode):
     noise = np.random.default_rng(seed).random((4, 40, 60), np.float32)
     heatmaps = np.stack([cv2.GaussianBlur(picture, (smooth, smooth), 0) for picture in noise])
     heatmaps[0] = 0
     threshold = float(np.quantile(heatmaps[1:], share))
-    rest = (threshold, 3, floor and threshold * floor)
-    found = centroid_peaks(torch.from_numpy(heatmaps), *rest)
-    expected = [find_candidates(heatmap, "centroid", *rest) for heatmap in heatmaps]
+    rest = (mode, threshold, 3, floor and threshold * floor)
+    found = device_peaks(torch.from_numpy(heatmaps), *rest)
+    expected = [find_candidates(heatmap, *rest) for heatmap in heatmaps]
     assert found[0] == expected[0] == []
+    assert [len(peaks) for peaks in found] == [len(peaks) for peaks in expected]
     for ours, plain in zip(found[1:], expected[1:], strict=True):
         np.testing.assert_allclose(ours, plain, atol=1e-6)
 
 
-def test_blobs_of_any_shape_are_one():
-    spiral = np.zeros((40, 40), np.uint8)
-    for i in range(0, 20, 4):  # each square open at one corner, joined to the next
-        cv2.rectangle(spiral, (i, i), (39 - i, 39 - i), 1)
-        spiral[i + 1, i] = 0
-        spiral[i + 1 : i + 5, i + 4] = spiral[i, i + 4]
-    _, expected = cv2.connectedComponents(spiral, connectivity=8)
-    (found,) = blob_numbers(torch.from_numpy(spiral[None] > 0)).numpy()
-    pairs = set(zip(expected.ravel().tolist(), found.ravel().tolist(), strict=True))
-    assert (0, 0) in pairs
-    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+def test_a_heatmap_that_is_no_number_is_an_error():
+    heatmaps = torch.zeros(2, 20, 30)
+    heatmaps[1, 3, 4] = torch.nan
+    with pytest.raises(InputError, match="torch-bf16"):
+        device_peaks(heatmaps, "centroid", 0.5, 1)

