@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -33,7 +32,6 @@ from pipeline.runtime import Runtime, to_frames
 from pipeline.video import Video
 from pipeline.windows import Shard, WindowSpec
 
-_DECODED = 900  # frames of a video, at most, that decoders are timed on
 _PRODUCTS = 20  # that the rate of the matrix product is the best of
 
 
@@ -98,8 +96,7 @@ def time_decode(
     Returns:
         Timings named "decode", "decode, 2 at once" and "... alone (limit)".
     """
-    n = min(video.frames, _DECODED)
-    shard = Shard(range(n), range(n))
+    shard = Shard(range(video.frames), range(video.frames))
     backend, alone = (
         ("decord", _read_with_decord)
         if limits.backend == "decord" and decord_available()
@@ -120,7 +117,7 @@ def time_decode(
         ways: dict[str, tuple[int, Callable[[], object]]] = {
             "decode": (1, lambda: read(first)),
             "decode, 2 at once": (2, lambda: list(pool.map(read, (first, second)))),
-            f"{backend} alone (limit)": (1, lambda: alone(video, spec, n)),
+            f"{backend} alone (limit)": (1, lambda: alone(video, spec)),
         }
         spent: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(1 + 5 * repeats):
@@ -129,21 +126,21 @@ def time_decode(
                 work()
                 spent[name].append((time.perf_counter() - started, computing() - computed))
     return {
-        name: Timing(times * n, *zip(*spent[name][1:], strict=True))
+        name: Timing(times * video.frames, *zip(*spent[name][1:], strict=True))
         for name, (times, _) in ways.items()
     }
 
 
-def _read_with_decord(video: Video, spec: WindowSpec, n: int) -> None:
+def _read_with_decord(video: Video, spec: WindowSpec) -> None:
     import decord
 
     reader = decord.VideoReader(video.source, width=spec.width, height=spec.height, num_threads=1)
-    for start in range(0, n, BATCH_FRAMES):
-        reader.get_batch(range(start, min(start + BATCH_FRAMES, n))).asnumpy()
+    for start in range(0, video.frames, BATCH_FRAMES):
+        reader.get_batch(range(start, min(start + BATCH_FRAMES, video.frames))).asnumpy()
 
 
-def _read_with_pyav(video: Video, spec: WindowSpec, n: int) -> None:
-    for frame in islice(decode_all(Path(video.source)), n):
+def _read_with_pyav(video: Video, spec: WindowSpec) -> None:
+    for frame in decode_all(Path(video.source)):
         size = (spec.width, spec.height)
         frame.reformat(*size, format="rgb24", interpolation="BILINEAR").to_ndarray()
 

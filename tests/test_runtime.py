@@ -106,6 +106,17 @@ def test_half_precision_comes_close(clip):
     assert abs(found - expected).max() < 0.1  # float32, where the CPU knows no bfloat16
 
 
+@pytest.mark.slow  # the compiler takes a minute
+def test_compiled_is_the_same_model(clip):
+    model = tiny("v5", {})
+    windows = np.stack([clip[:3], clip[3:6]])
+    expected = TorchRuntime(model, batch=2)(windows)
+    found = TorchRuntime(model, batch=2, compiled=True)(windows)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    choice = RuntimeChoice("compiled-bf16", "cpu", 2)
+    assert abs(open_runtime(choice, model)(windows) - expected).max() < 0.1
+
+
 def test_the_command_line_offers_every_runtime():
     assert options.RUNTIMES == runtimes.RUNTIMES
 
@@ -114,9 +125,11 @@ def test_the_command_line_offers_every_runtime():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("peak", ["contour", "centroid"])
 @pytest.mark.parametrize(("arch", "config"), MODELS)
-def test_a_gpu_sees_what_a_cpu_sees(clip, arch, config, peak):
+@pytest.mark.parametrize("name", ["torch", "torch-fp16", "compiled-fp16"])
+def test_a_gpu_sees_what_a_cpu_sees(clip, name, arch, config, peak):
     expected, expected_peaks = peaks(TorchRuntime(tiny(arch, config)), clip, peak)
-    found, found_peaks = peaks(TorchRuntime(tiny(arch, config), "cuda", batch=2), clip, peak)
+    runtime = open_runtime(RuntimeChoice(name, "cuda", 2), tiny(arch, config))
+    found, found_peaks = peaks(runtime, clip, peak)
     assert max(float(abs(found[f] - expected[f]).max()) for f in expected) < 0.01
     assert [p is None for p in found_peaks] == [p is None for p in expected_peaks]
 

@@ -30,8 +30,10 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import os
 import platform
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -174,6 +176,10 @@ class _Run:
         self.total_steps = (
             config.epochs * self.batches.per_epoch if config.epochs is not None else config.steps
         )
+        # A GPU takes batches faster than one thread draws them; a CPU has its hands full.
+        self.drawing = 1 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 1) - 2))
+        if device.type == "cuda":  # every batch has the same shape: find its fastest kernels once
+            torch.backends.cudnn.benchmark = True
         self.model = model.to(device)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -198,11 +204,13 @@ class _Run:
                     (self.out_dir / name).unlink(missing_ok=True)
         record = Record(self.out_dir / RECORD, keep_to=self.step) if self.rank == 0 else None
         clock = time.monotonic() - self.seconds
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as ahead:
-            coming = ahead.submit(self.batches.draw, self.step)
+        with ThreadPoolExecutor(self.drawing, thread_name_prefix="batches") as ahead:
+            coming = deque(
+                ahead.submit(self.batches.draw, self.step + i) for i in range(self.drawing)
+            )
             while (done := self.share_done()) < 1:
-                batch = coming.result()
-                coming = ahead.submit(self.batches.draw, self.step + 1)
+                batch = coming.popleft().result()
+                coming.append(ahead.submit(self.batches.draw, self.step + self.drawing))
                 rate = self.config.learning_rate(done)
                 self.learn(*self.batches.tensors(batch, self.device), rate)
                 self.step += 1
