@@ -26,7 +26,7 @@ def ray_session(actors: int, queue_bytes: int = 0) -> Iterator[None]:
 
     Args:
         actors: decode workers and models together, which an embedded Ray must have room for.
-        queue_bytes: that may wait between them; an embedded Ray's store has room for four times.
+        queue_bytes: that may wait between them; an embedded Ray's store has room for twice that.
     """
     if inside_job():
         _join()
@@ -36,7 +36,7 @@ def ray_session(actors: int, queue_bytes: int = 0) -> Iterator[None]:
             address="local",
             num_cpus=actors,
             include_dashboard=False,
-            object_store_memory=max(OBJECT_STORE_BYTES, 4 * queue_bytes),
+            object_store_memory=max(OBJECT_STORE_BYTES, 2 * queue_bytes),
             _node_ip_address="127.0.0.1",
         )
     try:

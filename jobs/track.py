@@ -36,7 +36,7 @@ from schemas.store import ResultKey, Store
 
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
 QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages; more for more workers
-QUEUED_CHUNKS = 3  # of each worker and model, at least
+QUEUED_CHUNKS = 6  # for each worker and model, at least; with 3 Ray holds workers back
 MODELS_PER_GPU = 2  # while one puts its next batch together, the GPU computes the other's
 CHUNK, GPU_CHUNK = 24, 96  # frames in one message; a GPU answers so fast that messages cost
 _BLOCK_BYTES = 16 << 20
@@ -248,6 +248,7 @@ class _Run:
 
         _configure_ray_data(self._queue_bytes())
         threads = os.cpu_count() or 1
+        workers = min(self.settings.workers, len(shards))
         frames = (
             from_items(shards, override_num_blocks=len(shards))
             .map_batches(
@@ -255,13 +256,13 @@ class _Run:
                 fn_constructor_args=(self.store.root, self.settings, self.spec, self.stride),
                 batch_size=1,
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(min_size=1, max_size=self.settings.workers),
+                compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
                 num_cpus=1,
             )
             .map_batches(
                 DetectStage,
                 fn_constructor_args=(files, self.settings, self.choice, threads),
-                batch_size=None,
+                batch_size=1,  # a message as it comes; with a GPU, Ray wants to be told a number
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(size=self.models),
                 num_cpus=1,

@@ -185,7 +185,7 @@ class Detector:
                     if not pending[frame]:
                         total = sums.pop(frame)
                         if frame not in chunk.missing:
-                            done[frame] = total / expected[frame]
+                            done[frame] = total / n if (n := expected[frame]) > 1 else total
             if done:
                 yield done
 
@@ -196,23 +196,24 @@ class Detector:
 
     def _forward(self, chunk: FrameChunk, batch: list[Window]) -> Heatmaps:
         """Heatmaps float32 `[len(batch), targets, H, W]`."""
-        pictures = [self._window_pictures(chunk, window) for window in batch]
-        pictures += [pictures[-1]] * (self.runtime.batch - len(pictures))
-        return self.runtime(np.stack(pictures))[: len(batch)]
-
-    def _window_pictures(self, chunk: FrameChunk, window: Window) -> np.ndarray:
-        """uint8 `[T (+1), H, W, 3]`; the nearest decoded frame of the window fills a gap."""
-        present = [frame for frame in window.frames if frame not in chunk.missing]
-        indices = [
-            min(present, key=lambda other: (abs(other - frame), other), default=frame) - chunk.first
-            for frame in window.frames
-        ]
-        pictures = chunk.pictures[indices]
+        padded = batch + batch[-1:] * (self.runtime.batch - len(batch))
+        pictures = np.take(chunk.pictures, [_places(chunk, window) for window in padded], axis=0)
         if self.spec.background:
             if chunk.background is None:
                 raise InputError("this model needs the video's background picture")
-            pictures = np.concatenate([chunk.background[None], pictures])
-        return pictures
+            shape = (len(padded), 1, *chunk.background.shape)
+            background = np.broadcast_to(chunk.background, shape)
+            pictures = np.concatenate([background, pictures], axis=1)
+        return self.runtime(pictures)[: len(batch)]
+
+
+def _places(chunk: FrameChunk, window: Window) -> list[int]:
+    """Where in `chunk.pictures` a window's are; the nearest decoded frame of it fills a gap."""
+    present = [frame for frame in window.frames if frame not in chunk.missing]
+    return [
+        min(present, key=lambda other: (abs(other - frame), other), default=frame) - chunk.first
+        for frame in window.frames
+    ]
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:

@@ -32,6 +32,7 @@ from pipeline.runtime import Runtime, to_frames
 from pipeline.video import Video
 from pipeline.windows import Shard, WindowSpec
 
+_GPU_ROUNDS = 20  # of the windows: it is done with them in milliseconds, and copies must overlap
 _PRODUCTS = 20  # that the rate of the matrix product is the best of
 
 
@@ -157,16 +158,18 @@ def time_preprocess(windows: np.ndarray, spec: WindowSpec, repeats: int) -> Timi
 
 def time_model(runtime: Runtime, windows: np.ndarray, repeats: int) -> Timing:
     """A runtime alone, on windows uint8 `[N, P, H, W, 3]`, repeated to fill whole batches."""
+    on_gpu = torch.cuda.is_initialized()
+    rounds = _GPU_ROUNDS if on_gpu else 1
     batches = [
         np.stack([windows[(start + i) % len(windows)] for i in range(runtime.batch)])
         for start in range(0, len(windows), runtime.batch)
     ]
-    frames = len(batches) * runtime.batch * len(runtime.spec.targets)
+    frames = rounds * len(batches) * runtime.batch * len(runtime.spec.targets)
 
     def compute() -> None:
-        for batch in batches:
+        for batch in batches * rounds:
             runtime(batch)
-        if torch.cuda.is_initialized():  # a GPU works on after the call has come back
+        if on_gpu:  # it works on after the call has come back
             torch.cuda.synchronize()
 
     return time_work(compute, frames, repeats)

@@ -155,10 +155,24 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, inputs, H, W]` -> `[B, outputs, H, W]`."""
-        x = self.conv(x)
+        x = _aligned(x, self.conv)
         if self.normalise == "before":
             return F.relu(self.norm(x))
         return self.norm(F.relu(x))
+
+
+def _aligned(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """A convolution, on a GPU with channels of zeros up to a multiple of 8.
+
+    Its tensor cores take nothing else: the 13 channels of V5 as they are cost as much time as a
+    seventh of the model, 16 cost a fifth of that.
+    """
+    missing = -x.shape[1] % 8
+    if not missing or not x.is_cuda:
+        return conv(x)
+    pad = (0, 0, 0, 0, 0, missing)
+    weight = F.pad(conv.weight, pad)
+    return F.conv2d(F.pad(x, pad), weight, conv.bias, padding=conv.padding)
 
 
 def stage(
@@ -206,9 +220,13 @@ class UNet(nn.Module):
         skip2 = self.encoder2(F.max_pool2d(skip1, 2))
         skip3 = self.encoder3(F.max_pool2d(skip2, 2))
         x = self.bottleneck(F.max_pool2d(skip3, 2))
-        x = self.decoder1(torch.cat([self.upsample(x), skip3], dim=1))
-        x = self.decoder2(torch.cat([self.upsample(x), skip2], dim=1))
-        return self.decoder3(torch.cat([self.upsample(x), skip1], dim=1))
+        x = self.decoder1(self._beside(skip3, x))
+        x = self.decoder2(self._beside(skip2, x))
+        return self.decoder3(self._beside(skip1, x))
+
+    def _beside(self, skip: Tensor, x: Tensor) -> Tensor:
+        """`x` at twice the size, and `skip`; under autocast upsampling alone answers in float32."""
+        return torch.cat([self.upsample(x).to(skip.dtype), skip], dim=1)
 
 
 class FrameDifferences(NamedTuple):
