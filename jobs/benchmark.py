@@ -46,10 +46,11 @@ from pipeline.errors import InputError, WeightsError
 from pipeline.loop import loop_video
 from pipeline.measure import Timing
 from pipeline.models import BUILDERS, build
+from pipeline.models.blocks import window_spec
 from pipeline.models.v2 import V2Config
 from pipeline.quantize import beside, find_quantized, has_quantized, quantize, save_quantized
 from pipeline.reference import ReferenceLoop
-from pipeline.runtime import QUANTIZED, Runtime, SecondLook, open_runtime, resolve, window_spec
+from pipeline.runtime import QUANTIZED, Runtime, SecondLook, open_runtime, resolve
 from pipeline.synth import SynthConfig, write_dataset
 from pipeline.video import Video
 from pipeline.windows import Shard

@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.checkpoint import find_weights, load_model, weights_hash
 from pipeline.datasets import Clip, LabelledClip, by_split, find_clips, load_clip
 from pipeline.errors import InputError
+from pipeline.models.blocks import window_spec
 from pipeline.parity import Verdict, check_weights, judge, middle
 from pipeline.quantize import (
     cache_path,
@@ -29,7 +30,6 @@ from pipeline.runtime import (
     open_runtime,
     openvino_available,
     resolve,
-    window_spec,
 )
 from pipeline.windows import WindowSpec
 

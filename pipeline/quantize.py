@@ -42,7 +42,8 @@ from torch import nn
 from pipeline.checkpoint import load_model, weights_hash
 from pipeline.datasets import LabelledClip, WindowedDataset, user_cache
 from pipeline.errors import InputError, WeightsError
-from pipeline.runtime import OpenVinoRuntime, openvino_available, to_openvino, window_spec
+from pipeline.models.blocks import window_spec
+from pipeline.runtime import OpenVinoRuntime, openvino_available, to_openvino
 
 if TYPE_CHECKING:
     import openvino

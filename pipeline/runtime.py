@@ -40,6 +40,7 @@ from torch import Tensor, nn
 
 from pipeline.device_peaks import centroid_peaks
 from pipeline.errors import InputError
+from pipeline.models.blocks import to_frames, window_spec
 from pipeline.peaks import Peak, PeakMode, find_candidates
 from pipeline.windows import WindowSpec
 
@@ -168,21 +169,6 @@ def _best(device: str, quantized: bool) -> str:
     return f"openvino{int8}{half}"
 
 
-def window_spec(model: nn.Module) -> WindowSpec:
-    """What a heatmap model takes and gives.
-
-    Raises:
-        InputError: the model makes no heatmaps, such as InpaintNet, which repairs trajectories.
-    """
-    spec = getattr(model, "spec", None)
-    if not isinstance(spec, WindowSpec):
-        raise InputError(
-            f"{type(model).__name__} finds no ball in pictures; track with the weights of a "
-            "heatmap model (`tracknet models` lists them)"
-        )
-    return spec
-
-
 def open_runtime(
     choice: RuntimeChoice,
     model: nn.Module,
@@ -218,11 +204,6 @@ def open_runtime(
     # doubt mostly come alone, so all threads work on one.
     exact = OpenVinoRuntime(network, spec, threads, streams=1)
     return SecondLook(fast, exact, quantized.margin, threshold)
-
-
-def to_frames(pictures: Tensor) -> Tensor:
-    """What models take: uint8 `[B, P, H, W, 3]` -> float32 `[B, P, 3, H, W]` in [0, 1]."""
-    return pictures.permute(0, 1, 4, 2, 3).contiguous().float().div(255)
 
 
 class TorchRuntime:

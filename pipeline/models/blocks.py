@@ -14,6 +14,7 @@ torch.Size([1, 4, 32, 64])
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple, get_args
@@ -27,6 +28,7 @@ from pipeline.windows import WindowSpec
 
 Normalise = Literal["before", "after"]
 Upsample = Literal["bilinear", "nearest"]
+Upsampling = Callable[[Tensor], Tensor]  # to twice the height and width
 
 UNET_CHANNELS = (64, 128, 256, 512)
 UNET_STRIDE = 8  # three poolings: height and width must be multiples of it
@@ -132,6 +134,57 @@ class HeatmapModel(nn.Module):
             )
 
 
+class DraftModel(HeatmapModel):
+    """A heatmap model on a U-Net, of which most can be computed for a part of the picture.
+
+    Its *draft* is what it makes of a place from the pictures around that place alone, up to some 80
+    px away; only what comes after it may see the whole picture.
+
+    Attributes:
+        unet: the U-Net.
+    """
+
+    unet: UNet
+
+    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+        """`[B, pictures, 3, H, W]` RGB in [0, 1] -> the draft `[B, targets, H, W]`, logits.
+
+        Args:
+            frames: pictures, or the same part of each.
+            upsamplings: see `UNet.forward`.
+        """
+        raise NotImplementedError
+
+    def final_logits(self, draft: Tensor) -> Tensor:
+        """The draft of the whole picture `[B, targets, H, W]` -> what `logits` gives."""
+        return draft
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """`[B, pictures, 3, H, W]` RGB in [0, 1] -> `[B, targets, H, W]` before the sigmoid."""
+        self.check(frames)
+        return self.final_logits(self.draft_logits(frames))
+
+
+def window_spec(model: nn.Module) -> WindowSpec:
+    """What a heatmap model takes and gives.
+
+    Raises:
+        InputError: the model makes no heatmaps, such as InpaintNet, which repairs trajectories.
+    """
+    spec = getattr(model, "spec", None)
+    if not isinstance(spec, WindowSpec):
+        raise InputError(
+            f"{type(model).__name__} finds no ball in pictures; track with the weights of a "
+            "heatmap model (`tracknet models` lists them)"
+        )
+    return spec
+
+
+def to_frames(pictures: Tensor) -> Tensor:
+    """What models take: uint8 `[B, P, H, W, 3]` -> float32 `[B, P, 3, H, W]` in [0, 1]."""
+    return pictures.permute(0, 1, 4, 2, 3).contiguous().float().div(255)
+
+
 class ConvBlock(nn.Module):
     """3x3 convolution without bias, ReLU and BatchNorm; the size of the picture stays.
 
@@ -200,15 +253,22 @@ class UNet(nn.Module):
         self.decoder2 = stage(c3 + c2, c2, 2, normalise)
         self.decoder3 = stage(c2 + c1, c1, 2, normalise)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, inputs, H, W]` -> features `[B, 64 * width, H, W]`; H, W multiples of 8."""
+    def forward(self, x: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+        """`[B, inputs, H, W]` -> features `[B, 64 * width, H, W]`; H, W multiples of 8.
+
+        Args:
+            x: pictures, or a part of them that begins at multiples of 8.
+            upsamplings: what enlarges in the three decoders, for a part of a picture, where
+                `upsample` would take the corners of the part for those of the picture.
+        """
+        enlarge1, enlarge2, enlarge3 = upsamplings or [self.upsample] * 3
         skip1 = self.encoder1(x)
         skip2 = self.encoder2(F.max_pool2d(skip1, 2))
         skip3 = self.encoder3(F.max_pool2d(skip2, 2))
         x = self.bottleneck(F.max_pool2d(skip3, 2))
-        x = self.decoder1(torch.cat([self.upsample(x), skip3], dim=1))
-        x = self.decoder2(torch.cat([self.upsample(x), skip2], dim=1))
-        return self.decoder3(torch.cat([self.upsample(x), skip1], dim=1))
+        x = self.decoder1(torch.cat([enlarge1(x), skip3], dim=1))
+        x = self.decoder2(torch.cat([enlarge2(x), skip2], dim=1))
+        return self.decoder3(torch.cat([enlarge3(x), skip1], dim=1))
 
 
 class FrameDifferences(NamedTuple):
