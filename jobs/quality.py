@@ -81,7 +81,7 @@ class QuantizedResult:
 
     Attributes:
         path: of the network; None where it failed and nobody asked for a file.
-        again: share of the judged windows that were computed a second time, in float.
+        again: share of the judged windows that were looked at twice, see `pipeline.second_look`.
         verdict: on clips that it was not calibrated on.
     """
 
