@@ -43,7 +43,7 @@ def plan(
     from pipeline.checkpoint import load_model
     from pipeline.decoder import DecoderLimits
     from pipeline.engine import DetectorSettings
-    from pipeline.runtime import window_spec
+    from pipeline.models.blocks import window_spec
 
     sources = find_sources(inputs)
     spec = window_spec(load_model(weights))

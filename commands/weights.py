@@ -110,7 +110,7 @@ def quantize(
         made = make_quantized(file, train, val, windows, seed, out)
     verdict = made.verdict
     click.echo(
-        f"computed twice: {made.again:.1%} of the windows; F1 {100 * verdict.f1_difference:+.2f} "
+        f"looked at twice: {made.again:.1%} of the windows; F1 {100 * verdict.f1_difference:+.2f} "
         f"points, same outcome {verdict.same:.2%}, {'passed' if verdict.passed else 'FAILED'}",
         err=True,
     )

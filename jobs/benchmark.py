@@ -46,10 +46,11 @@ from pipeline.errors import InputError, WeightsError
 from pipeline.loop import loop_video
 from pipeline.measure import Timing
 from pipeline.models import BUILDERS, build
+from pipeline.models.blocks import window_spec
 from pipeline.models.v2 import V2Config
 from pipeline.quantize import beside, find_quantized, has_quantized, quantize, save_quantized
 from pipeline.reference import ReferenceLoop
-from pipeline.runtime import QUANTIZED, Runtime, SecondLook, open_runtime, resolve, window_spec
+from pipeline.runtime import QUANTIZED, Runtime, SecondLook, open_runtime, resolve
 from pipeline.synth import SynthConfig, write_dataset
 from pipeline.video import Video
 from pipeline.windows import Shard
@@ -69,7 +70,7 @@ class BenchmarkSettings:
 
     Attributes:
         weights: name or file; empty takes `arch` with random weights, which run as fast, but that
-            they leave INT8 no window in doubt, so none is computed twice.
+            they leave INT8 no window in doubt, so it looks at none twice.
         arch, width: of the model without weights.
         runtimes: models alone are timed in each; the first is that of the whole.
         device, batch: as in `TrackSettings`.
@@ -178,7 +179,7 @@ class _Benchmark:
         self.model = load_model(self.weights)
         self.spec = window_spec(self.model)
         self.reference = ReferenceLoop(load_model(self.weights), settings.device)
-        self.again: dict[str, float] = {}  # share of windows computed twice, by runtime
+        self.again: dict[str, float] = {}  # share of windows looked at twice, by runtime
 
     def execute(self) -> BenchmarkReport:
         self.on_step("video")
@@ -197,7 +198,7 @@ class _Benchmark:
             report.together.append(self._track([clip]))
         report.ratios = _ratios(report, self.choices[0].name)
         for name, share in self.again.items():
-            report.ratios[f"windows computed twice in {name}"] = share
+            report.ratios[f"windows looked at twice in {name}"] = share
         report.scaling = self._scaling(clip)
         return report
 

@@ -21,7 +21,7 @@ from jobs.train import TrainSettings, train_model
 from pipeline.checkpoint import describe, load_model
 from pipeline.datasets import Clip, by_split, find_clips, load_clip
 from pipeline.metrics import Counts, bootstrap_interval
-from pipeline.runtime import window_spec
+from pipeline.models.blocks import window_spec
 from pipeline.training import Progress, with_changes
 from pipeline.training.validation import validate, validation_windows
 from schemas import parquet

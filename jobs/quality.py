@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.checkpoint import find_weights, load_model, weights_hash
 from pipeline.datasets import Clip, LabelledClip, by_split, find_clips, load_clip
 from pipeline.errors import InputError
+from pipeline.models.blocks import window_spec
 from pipeline.parity import Verdict, check_weights, judge, middle
 from pipeline.quantize import (
     cache_path,
@@ -29,7 +30,6 @@ from pipeline.runtime import (
     open_runtime,
     openvino_available,
     resolve,
-    window_spec,
 )
 from pipeline.windows import WindowSpec
 
@@ -81,7 +81,7 @@ class QuantizedResult:
 
     Attributes:
         path: of the network; None where it failed and nobody asked for a file.
-        again: share of the judged windows that were computed a second time, in float.
+        again: share of the judged windows that were looked at twice, see `pipeline.second_look`.
         verdict: on clips that it was not calibrated on.
     """
 

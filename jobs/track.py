@@ -30,8 +30,9 @@ from jobs.plan import Plan, make_plan
 from jobs.settings import TrackSettings
 from jobs.stages import DecodeStage, DetectStage, ModelFiles
 from pipeline.checkpoint import describe, find_weights, load_model
+from pipeline.models.blocks import window_spec
 from pipeline.quantize import find_quantized, has_quantized
-from pipeline.runtime import QUANTIZED, resolve, window_spec
+from pipeline.runtime import QUANTIZED, resolve
 from schemas.store import ResultKey, Store
 
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size

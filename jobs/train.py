@@ -32,7 +32,7 @@ from pipeline.datasets import (
 )
 from pipeline.errors import InputError, TrackNetError
 from pipeline.models import build
-from pipeline.runtime import window_spec
+from pipeline.models.blocks import window_spec
 from pipeline.training import (
     RECIPES,
     Progress,

@@ -25,10 +25,11 @@ import psutil
 import torch
 
 from pipeline.decoder import BATCH_FRAMES, Decoder, DecoderLimits, decord_available
+from pipeline.models.blocks import to_frames
 from pipeline.peaks import PeakMode, find_peak
 from pipeline.probe import decode_all
 from pipeline.reference import ReferenceLoop
-from pipeline.runtime import Runtime, to_frames
+from pipeline.runtime import Runtime
 from pipeline.video import Video
 from pipeline.windows import Shard, WindowSpec
 

@@ -5,8 +5,8 @@ of every activation, and puts 8-bit numbers where convolutions take them.  What 
 because a small error there moves the answer, is listed in `_KEPT_IN_FLOAT`.  Weights use 7 of their
 8 bits: on CPUs without VNNI sums of products overflow otherwise, and rows would depend on the CPU.
 
-Still every logit lies a little off.  How far, is measured on the same windows, and windows whose
-answer that could turn are computed a second time in float32 (`pipeline.runtime.SecondLook`).
+Still every logit lies a little off.  How far, is measured on the same windows, and where that could
+turn an answer float32 looks again (`pipeline.second_look`).
 
 A quantized network is an OpenVINO IR: two files, `NAME.int8.xml` and `NAME.int8.bin`.  The hash of
 the weights it was made from, how it was calibrated and how far it lies off stand inside, so it
@@ -42,7 +42,9 @@ from torch import nn
 from pipeline.checkpoint import load_model, weights_hash
 from pipeline.datasets import LabelledClip, WindowedDataset, user_cache
 from pipeline.errors import InputError, WeightsError
-from pipeline.runtime import OpenVinoRuntime, openvino_available, to_openvino, window_spec
+from pipeline.models.blocks import window_spec
+from pipeline.networks import to_openvino
+from pipeline.runtime import OpenVinoRuntime, openvino_available
 
 if TYPE_CHECKING:
     import openvino
@@ -58,8 +60,10 @@ _LINEAR = r"head\.layers\.\d+\.(attention\.qkv|attention\.out|expand|contract)/"
 _REFINE = rf"\.refine(\.(?!{_LINEAR})|/)"
 _FIRST = r"\.unet\.encoder1\.0\.conv/"
 _KEPT_IN_FLOAT = (r"\.mdd[./]", r"\.motion[./]", r"\.draft/", r"\.head[./]", _REFINE, _FIRST, "/")
+_KEPT_OUTSIDE = "(aten|prim)::.*"  # what is done in no module: in the methods that make a draft
 _NEAR, _SURE, _TINY = 0.2, 0.95, 1e-7  # see `_margin`; the least probability, so logits are finite
 _SECTION = "tracknet"  # of the network's run-time information
+_VERSION = "2"  # of what stands there and what the network gives: since 2 the draft, too
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Quantized:
         return hashlib.sha256(self.xml + self.bin).hexdigest()
 
     def network(self) -> openvino.Model:
-        """The network; it takes and gives what `pipeline.runtime.to_openvino`'s does."""
+        """The network; it takes and gives what `to_openvino`'s does, the draft included."""
         import openvino
 
         return openvino.Core().read_model(self.xml, self.bin)
@@ -140,7 +144,7 @@ def quantize(
     batches = [np.ascontiguousarray(window)[None] for window in windows]
     if not batches:
         raise InputError("quantization needs at least one window to calibrate with")
-    patterns = [rf"__module\.model{part}.*" for part in _KEPT_IN_FLOAT]
+    patterns = [*(rf"__module\.model{part}.*" for part in _KEPT_IN_FLOAT), _KEPT_OUTSIDE]
     overflow = nncf.quantization.advanced_parameters.OverflowFix.ENABLE
     # BatchNorm behind the ReLU leaves rare, large values (up to 148 in v5-nano), so one step of 8
     # bits is coarse.  Ranges other than NNCF's own were tried, with the first convolution
@@ -151,7 +155,7 @@ def quantize(
     # NNCF shows its progress on standard output, where results belong.
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
-        float_network = to_openvino(model)
+        float_network = to_openvino(model, draft=True)
         network = nncf.quantize(
             float_network.clone(),
             nncf.Dataset(batches),
@@ -165,6 +169,7 @@ def quantize(
         _highest_logits(OpenVinoRuntime(which, spec), batches) for which in (float_network, network)
     )
     record = {**calibration, "windows": len(batches)}
+    network.set_rt_info(_VERSION, [_SECTION, "version"])
     network.set_rt_info(made_from, [_SECTION, "weights_hash"])
     network.set_rt_info(json.dumps(record, sort_keys=True), [_SECTION, "calibration"])
     network.set_rt_info(repr(_margin(expected, found)), [_SECTION, "margin"])
@@ -242,14 +247,18 @@ def read_quantized(path: Path, expected: str) -> Quantized:
     except (OSError, RuntimeError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise WeightsError(f"{path} is no quantized network: {first_line}") from error
-    made_from, margin = _rt_info(network, "weights_hash"), _rt_info(network, "margin")
+    made_from = _rt_info(network, "weights_hash")
     if made_from != expected:
         origin = f"from the weights {made_from[:16]}" if made_from else "by another program"
         raise WeightsError(f"{path} was made {origin}, not from {expected[:16]}")
-    if not margin:
-        raise WeightsError(f"{path} was made by an older version; quantize the weights again")
+    if _rt_info(network, "version") != _VERSION:
+        raise WeightsError(
+            f"{path} was made by another version of this program; make it anew with "
+            "`tracknet weights quantize`"
+        )
     calibration = json.loads(_rt_info(network, "calibration"))
-    return Quantized(xml, constants, made_from, calibration, float(margin))
+    margin = float(_rt_info(network, "margin"))
+    return Quantized(xml, constants, made_from, calibration, margin)
 
 
 def _rt_info(network: openvino.Model, name: str) -> str:

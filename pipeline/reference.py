@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import InputError, VideoError
+from pipeline.models.blocks import to_frames, window_spec
 from pipeline.peaks import Peak, find_peak
-from pipeline.runtime import to_frames, window_spec
 
 
 class ReferenceLoop:

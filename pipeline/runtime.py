@@ -29,9 +29,7 @@ This module knows nothing of windows on a video or of files.
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -43,7 +41,10 @@ from torch import Tensor, nn
 
 from pipeline.device_peaks import device_peaks
 from pipeline.errors import InputError
+from pipeline.models.blocks import window_spec
+from pipeline.networks import FromBytes, compile_network, to_openvino
 from pipeline.peaks import Peak, PeakMode, find_candidates
+from pipeline.second_look import SecondLook
 from pipeline.windows import WindowSpec
 
 if TYPE_CHECKING:
@@ -180,21 +181,6 @@ def _best(device: str, quantized: bool) -> str:
     return f"openvino{int8}{half}"
 
 
-def window_spec(model: nn.Module) -> WindowSpec:
-    """What a heatmap model takes and gives.
-
-    Raises:
-        InputError: the model makes no heatmaps, such as InpaintNet, which repairs trajectories.
-    """
-    spec = getattr(model, "spec", None)
-    if not isinstance(spec, WindowSpec):
-        raise InputError(
-            f"{type(model).__name__} finds no ball in pictures; track with the weights of a "
-            "heatmap model (`tracknet models` lists them)"
-        )
-    return spec
-
-
 def open_runtime(
     choice: RuntimeChoice,
     model: nn.Module,
@@ -220,23 +206,13 @@ def open_runtime(
         return TorchRuntime(model, choice.device, choice.batch, autocast, threads, compiled)
     spec = window_spec(model)
     precision = "bf16" if choice.name.endswith("-bf16") else "f32"
-    network = to_openvino(model, choice.batch)
     if choice.name not in QUANTIZED:
-        return OpenVinoRuntime(network, spec, threads, precision)
+        return OpenVinoRuntime(to_openvino(model, choice.batch), spec, threads, precision)
     assert quantized is not None
     fast = OpenVinoRuntime(quantized.network(), spec, threads, precision)
     if fast.each != choice.batch:
         raise InputError(f"batch {choice.batch}: the quantized network takes {fast.each} window(s)")
-    # In float32 whatever the precision: with a second look in bfloat16 only 99.28 % of the labelled
-    # test frames kept their outcome (v5-nano; float32: 99.66 %, the gate: 99.5 %).  Windows in
-    # doubt mostly come alone, so all threads work on one.
-    exact = OpenVinoRuntime(network, spec, threads, streams=1)
-    return SecondLook(fast, exact, quantized.margin, threshold)
-
-
-def to_frames(pictures: Tensor) -> Tensor:
-    """What models take: uint8 `[B, P, H, W, 3]` -> float32 `[B, P, 3, H, W]` in [0, 1]."""
-    return pictures.permute(0, 1, 4, 2, 3).contiguous().float().div(255)
+    return SecondLook(fast, model, quantized.margin, threshold, threads)
 
 
 class TorchRuntime:
@@ -272,7 +248,7 @@ class TorchRuntime:
         # Convolutions with few channels run about twice as fast in this memory order on CPUs, and
         # the tensor cores of GPUs want it.
         model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.model: nn.Module = _FromBytes(model)
+        self.model: nn.Module = FromBytes(model)
         if compiled:
             self.model = torch.compile(self.model, dynamic=False)  # type: ignore[assignment]
         self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
@@ -328,7 +304,7 @@ class OpenVinoRuntime:
         each: the network's batch, which decides the bits; `batch` of them fill all threads.
 
     Args:
-        network: from `to_openvino` or `pipeline.quantize`; its batch is fixed.
+        network: from `pipeline.networks` or `pipeline.quantize`; its batch is fixed.
         spec: of the model it was made from.
         threads: None takes all cores.
         precision: of what is not quantized, `f32` or `bf16`.
@@ -343,24 +319,21 @@ class OpenVinoRuntime:
         precision: str = "f32",
         streams: int | None = None,
     ) -> None:
-        import openvino
-
         self.spec = spec
         threads = threads or os.cpu_count() or 1
         streams = streams or min(threads, CPU_STREAMS)
         self.each = int(network.input(0).shape[0])
         self.batch = self.each * streams
-        hints = {
-            "NUM_STREAMS": str(streams),
-            "INFERENCE_NUM_THREADS": str(threads),
-            "INFERENCE_PRECISION_HINT": precision,
-            "ENABLE_CPU_PINNING": "NO",  # the decoders use the same cores
-        }
-        compiled = openvino.Core().compile_model(network, "CPU", hints)
+        compiled = compile_network(network, threads, streams, precision)
+        self._outputs = len(network.outputs)
         self._requests = [compiled.create_infer_request() for _ in range(streams)]
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """uint8 `[n, P, H, W, 3]` -> float32 `[n, targets, H, W]`; n: times `each`, to `batch`."""
+        return self.outputs(pictures)[0]
+
+    def outputs(self, pictures: np.ndarray) -> list[np.ndarray]:
+        """All that the network gives: heatmaps, and the draft if it gives one, as `__call__`."""
         parts = np.split(pictures, len(pictures) // self.each)
         running = self._requests[: len(parts)]
         for request, part in zip(running, parts, strict=True):
@@ -368,7 +341,10 @@ class OpenVinoRuntime:
         for request in running:
             request.wait()
         # A copy: the next call overwrites what the requests hold.
-        return np.concatenate([request.get_output_tensor(0).data for request in running])
+        return [
+            np.concatenate([request.get_output_tensor(i).data for request in running])
+            for i in range(self._outputs)
+        ]
 
     def peaks(
         self,
@@ -380,71 +356,3 @@ class OpenVinoRuntime:
     ) -> list[list[Peak]]:
         """The peaks of each heatmap."""
         return [find_candidates(np.asarray(h), mode, threshold, limit, floor) for h in heatmaps]
-
-
-class SecondLook:
-    """A quantized network, and the float network where the quantized one leaves doubt.
-
-    Where the highest value of a heatmap lies close to the threshold, quantization may decide
-    whether there is a ball.  Such a window is computed again, and counts as the float network sees
-    it.  What a window gives depends on nothing but the window.
-
-    Attributes:
-        windows, again: how many were computed, and how many of them twice.
-
-    Args:
-        fast, exact: of the same model, a window in a batch.
-        margin: how close is doubtful, in logits; see `pipeline.quantize.Quantized`.
-        threshold: probability that a ball must exceed.
-    """
-
-    def __init__(
-        self, fast: OpenVinoRuntime, exact: OpenVinoRuntime, margin: float, threshold: float
-    ) -> None:
-        self.spec, self.batch = fast.spec, fast.batch
-        self.fast, self.exact, self.peaks = fast, exact, exact.peaks
-        logit = math.log(threshold / (1 - threshold))
-        self._low, self._high = (1 / (1 + math.exp(-(logit + m))) for m in (-margin, margin))
-        self.windows = self.again = 0
-
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """uint8 `[n, P, H, W, 3]` -> float32 `[n, targets, H, W]`; n: up to `batch`."""
-        heatmaps = self.fast(pictures)
-        highest = heatmaps.max(axis=(2, 3))
-        doubtful = ((highest > self._low) & (highest < self._high)).any(axis=1)
-        for i in np.flatnonzero(doubtful):
-            heatmaps[i] = self.exact(pictures[i : i + 1])[0]
-        self.windows += len(pictures)
-        self.again += int(doubtful.sum())
-        return heatmaps
-
-
-class _FromBytes(nn.Module):
-    """A model with the step from bytes to numbers in front, as OpenVINO gets it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.model(to_frames(pictures))
-
-
-def to_openvino(model: nn.Module, batch: int = 1) -> openvino.Model:
-    """The model as an OpenVINO network: uint8 `[batch, P, H, W, 3]` -> `[batch, targets, H, W]`.
-
-    Every architecture of `pipeline.models` that makes heatmaps converts.
-
-    Raises:
-        InputError: the model makes no heatmaps.
-    """
-    import openvino
-
-    spec = window_spec(model)
-    example = torch.zeros(batch, spec.pictures, spec.height, spec.width, 3, dtype=torch.uint8)
-    with warnings.catch_warnings(), torch.no_grad():
-        # Tracing takes the checks of a model's input as they come out for this one size, which
-        # is the only one; and PyTorch announces that tracing will go one day.
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(_FromBytes(model.eval()), example, check_trace=False)
-        return openvino.convert_model(traced, input=[tuple(example.shape)])

@@ -9,8 +9,9 @@ from pipeline.engine import Detector, DetectorSettings, FrameChunk
 from pipeline.errors import InputError
 from pipeline.link import LinkSettings
 from pipeline.models import build
+from pipeline.models.blocks import window_spec
 from pipeline.peaks import find_candidates
-from pipeline.runtime import TorchRuntime, window_spec
+from pipeline.runtime import TorchRuntime
 from pipeline.windows import WindowSpec, cut_chunks, cut_shards
 
 N, H, W = 32, 48, 64

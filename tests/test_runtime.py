@@ -10,14 +10,15 @@ from pipeline import runtime as runtimes
 from pipeline.engine import Detector, DetectorSettings, FrameChunk
 from pipeline.errors import InputError
 from pipeline.models import build
+from pipeline.networks import to_openvino
 from pipeline.runtime import (
     OpenVinoRuntime,
     RuntimeChoice,
     TorchRuntime,
     open_runtime,
     resolve,
-    to_openvino,
 )
+from tests.models import seeing
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 11
 MODELS = [
@@ -37,16 +38,7 @@ BOUND = {"v1": 1 / 255}
 
 
 def tiny(arch, config):
-    """A model that sees something: random weights, the statistics of its norms from pictures."""
-    torch.manual_seed(0)
-    size = {"width": 0.0625, "input_height": HEIGHT, "input_width": WIDTH}
-    model = build(arch, size | config).train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the statistics of all there was, not of its last tenth
-    with torch.no_grad():
-        model(torch.rand(4, model.spec.pictures, 3, HEIGHT, WIDTH))
-    return model.eval()
+    return seeing(arch, config, HEIGHT, WIDTH)
 
 
 @pytest.fixture(scope="module")

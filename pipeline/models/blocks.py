@@ -14,6 +14,7 @@ torch.Size([1, 4, 32, 64])
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple, get_args
@@ -27,6 +28,7 @@ from pipeline.windows import WindowSpec
 
 Normalise = Literal["before", "after"]
 Upsample = Literal["bilinear", "nearest"]
+Upsampling = Callable[[Tensor], Tensor]  # to twice the height and width
 
 UNET_CHANNELS = (64, 128, 256, 512)
 UNET_STRIDE = 8  # three poolings: height and width must be multiples of it
@@ -132,6 +134,57 @@ class HeatmapModel(nn.Module):
             )
 
 
+class DraftModel(HeatmapModel):
+    """A heatmap model on a U-Net, of which most can be computed for a part of the picture.
+
+    Its *draft* is what it makes of a place from the pictures around that place alone, up to some 80
+    px away; only what comes after it may see the whole picture.
+
+    Attributes:
+        unet: the U-Net.
+    """
+
+    unet: UNet
+
+    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+        """`[B, pictures, 3, H, W]` RGB in [0, 1] -> the draft `[B, targets, H, W]`, logits.
+
+        Args:
+            frames: pictures, or the same part of each.
+            upsamplings: see `UNet.forward`.
+        """
+        raise NotImplementedError
+
+    def final_logits(self, draft: Tensor) -> Tensor:
+        """The draft of the whole picture `[B, targets, H, W]` -> what `logits` gives."""
+        return draft
+
+    def logits(self, frames: Tensor) -> Tensor:
+        """`[B, pictures, 3, H, W]` RGB in [0, 1] -> `[B, targets, H, W]` before the sigmoid."""
+        self.check(frames)
+        return self.final_logits(self.draft_logits(frames))
+
+
+def window_spec(model: nn.Module) -> WindowSpec:
+    """What a heatmap model takes and gives.
+
+    Raises:
+        InputError: the model makes no heatmaps, such as InpaintNet, which repairs trajectories.
+    """
+    spec = getattr(model, "spec", None)
+    if not isinstance(spec, WindowSpec):
+        raise InputError(
+            f"{type(model).__name__} finds no ball in pictures; track with the weights of a "
+            "heatmap model (`tracknet models` lists them)"
+        )
+    return spec
+
+
+def to_frames(pictures: Tensor) -> Tensor:
+    """What models take: uint8 `[B, P, H, W, 3]` -> float32 `[B, P, 3, H, W]` in [0, 1]."""
+    return pictures.permute(0, 1, 4, 2, 3).contiguous().float().div(255)
+
+
 class ConvBlock(nn.Module):
     """3x3 convolution without bias, ReLU and BatchNorm; the size of the picture stays.
 
@@ -214,19 +267,27 @@ class UNet(nn.Module):
         self.decoder2 = stage(c3 + c2, c2, 2, normalise)
         self.decoder3 = stage(c2 + c1, c1, 2, normalise)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, inputs, H, W]` -> features `[B, 64 * width, H, W]`; H, W multiples of 8."""
+    def forward(self, x: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+        """`[B, inputs, H, W]` -> features `[B, 64 * width, H, W]`; H, W multiples of 8.
+
+        Args:
+            x: pictures, or a part of them that begins at multiples of 8.
+            upsamplings: what enlarges in the three decoders, for a part of a picture, where
+                `upsample` would take the corners of the part for those of the picture.
+        """
+        enlarge1, enlarge2, enlarge3 = upsamplings or [self.upsample] * 3
         skip1 = self.encoder1(x)
         skip2 = self.encoder2(F.max_pool2d(skip1, 2))
         skip3 = self.encoder3(F.max_pool2d(skip2, 2))
         x = self.bottleneck(F.max_pool2d(skip3, 2))
-        x = self.decoder1(self._beside(skip3, x))
-        x = self.decoder2(self._beside(skip2, x))
-        return self.decoder3(self._beside(skip1, x))
+        x = self.decoder1(_beside(skip3, enlarge1(x)))
+        x = self.decoder2(_beside(skip2, enlarge2(x)))
+        return self.decoder3(_beside(skip1, enlarge3(x)))
 
-    def _beside(self, skip: Tensor, x: Tensor) -> Tensor:
-        """`x` at twice the size, and `skip`; under autocast upsampling alone answers in float32."""
-        return torch.cat([self.upsample(x).to(skip.dtype), skip], dim=1)
+
+def _beside(skip: Tensor, enlarged: Tensor) -> Tensor:
+    """Both as one; under autocast a GPU enlarges to float32, which would double what is moved."""
+    return torch.cat([enlarged.to(skip.dtype), skip], dim=1)
 
 
 class FrameDifferences(NamedTuple):

@@ -11,13 +11,21 @@ torch.Size([1, 3, 32, 64])
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.blocks import UNET_CHANNELS, HeatmapConfig, HeatmapModel, UNet, scaled
+from pipeline.models.blocks import (
+    UNET_CHANNELS,
+    DraftModel,
+    HeatmapConfig,
+    UNet,
+    Upsampling,
+    scaled,
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ def v2_head(heatmaps: int, config: V2Config) -> nn.Conv2d:
     return head
 
 
-class TrackNetV2(HeatmapModel):
+class TrackNetV2(DraftModel):
     """Frames t-1, t and t+1, stacked on the channel axis, to their three heatmaps."""
 
     source: ClassVar[str] = "Sun et al., TrackNetV2, ICPAI 2020"
@@ -60,7 +68,6 @@ class TrackNetV2(HeatmapModel):
         self.unet = v2_unet(9, self.config)
         self.head = v2_head(3, self.config)
 
-    def logits(self, frames: Tensor) -> Tensor:
+    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
         """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`."""
-        self.check(frames)
-        return self.head(self.unet(torch.flatten(frames, 1, 2)))
+        return self.head(self.unet(torch.flatten(frames, 1, 2), upsamplings))

@@ -13,6 +13,7 @@ torch.Size([1, 8, 32, 64])
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
-from pipeline.models.blocks import UNET_CHANNELS, HeatmapConfig, HeatmapModel, UNet, scaled
+from pipeline.models.blocks import (
+    UNET_CHANNELS,
+    DraftModel,
+    HeatmapConfig,
+    UNet,
+    Upsampling,
+    scaled,
+)
 
 SOURCE = "Chen and Wang, TrackNetV3, MMAsia 2023"
 
@@ -46,7 +54,7 @@ class V3Config(HeatmapConfig):
             raise InputError(f"frames must be 1 or more, not {self.frames}")
 
 
-class TrackNetV3(HeatmapModel):
+class TrackNetV3(DraftModel):
     """The background and eight frames, stacked on the channel axis, to eight heatmaps."""
 
     source: ClassVar[str] = SOURCE
@@ -64,10 +72,9 @@ class TrackNetV3(HeatmapModel):
         )
         self.head = nn.Conv2d(scaled(UNET_CHANNELS[0], self.config.width), frames, 1)
 
-    def logits(self, frames: Tensor) -> Tensor:
+    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
         """`[B, 9, 3, H, W]`, background first -> `[B, 8, H, W]`."""
-        self.check(frames)
-        return self.head(self.unet(torch.flatten(frames, 1, 2)))
+        return self.head(self.unet(torch.flatten(frames, 1, 2), upsamplings))
 
 
 @dataclass(frozen=True)

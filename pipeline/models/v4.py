@@ -12,6 +12,7 @@ torch.Size([1, 3, 32, 64])
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor
 
 from pipeline.models.blocks import (
-    HeatmapModel,
+    DraftModel,
     MotionAttention,
+    Upsampling,
     check_choice,
 )
 from pipeline.models.v2 import V2Config, v2_head, v2_unet
@@ -63,7 +65,7 @@ def gate(draft: Tensor, into_current: Tensor, into_following: Tensor, fusion: Fu
     return torch.cat([previous, current, following * into_following], dim=1)
 
 
-class TrackNetV4(HeatmapModel):
+class TrackNetV4(DraftModel):
     """Three frames to three heatmaps, gated by the absolute motion between the frames."""
 
     source: ClassVar[str] = "Raj et al., TrackNetV4, 2024"
@@ -76,11 +78,10 @@ class TrackNetV4(HeatmapModel):
         self.unet = v2_unet(9, self.config)
         self.head = v2_head(3, self.config)
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`."""
-        self.check(frames)
+    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`, gated."""
         change = self.motion.differences(frames)
-        draft = self.head(self.unet(torch.flatten(frames, 1, 2)))
+        draft = self.head(self.unet(torch.flatten(frames, 1, 2), upsamplings))
         return gate(
             draft,
             self.motion.weight(change.into_current),

@@ -14,6 +14,7 @@ torch.Size([1, 3, 32, 64])
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -22,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.blocks import (
-    HeatmapModel,
+    DraftModel,
     MotionAttention,
+    Upsampling,
     check_choice,
     scaled,
 )
@@ -271,7 +273,7 @@ class RSTR(nn.Module):
         return draft + self.head(draft)
 
 
-class TrackNetV5(HeatmapModel):
+class TrackNetV5(DraftModel):
     """Three frames to three heatmaps: MDD, U-Net, gated draft, residual refinement."""
 
     source: ClassVar[str] = SOURCE
@@ -285,15 +287,18 @@ class TrackNetV5(HeatmapModel):
         self.draft = v2_head(FRAMES, self.config)
         self.refine = RSTR(self.config)
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
-        self.check(frames)
+    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`, gated."""
         motion = self.mdd(frames)
-        draft = self.draft(self.unet(interleave(frames, motion)))
-        return self.refine(motion_aware(draft, motion))
+        draft = self.draft(self.unet(interleave(frames, motion), upsamplings))
+        return motion_aware(draft, motion)
+
+    def final_logits(self, draft: Tensor) -> Tensor:
+        """`[B, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
+        return self.refine(draft)
 
 
-class V2WithMDD(HeatmapModel):
+class V2WithMDD(DraftModel):
     """Ablation: motion in front of the U-Net and on the draft, no transformer."""
 
     source: ClassVar[str] = f"{SOURCE}, table 4"
@@ -306,14 +311,14 @@ class V2WithMDD(HeatmapModel):
         self.unet = v2_unet(13, self.config)
         self.draft = v2_head(FRAMES, self.config)
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`."""
-        self.check(frames)
+    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`, gated."""
         motion = self.mdd(frames)
-        return motion_aware(self.draft(self.unet(interleave(frames, motion))), motion)
+        draft = self.draft(self.unet(interleave(frames, motion), upsamplings))
+        return motion_aware(draft, motion)
 
 
-class V2WithRSTR(HeatmapModel):
+class V2WithRSTR(DraftModel):
     """Ablation: the U-Net of V2 and the transformer, no motion anywhere."""
 
     source: ClassVar[str] = f"{SOURCE}, table 5"
@@ -326,7 +331,10 @@ class V2WithRSTR(HeatmapModel):
         self.draft = v2_head(FRAMES, self.config)
         self.refine = RSTR(self.config)
 
-    def logits(self, frames: Tensor) -> Tensor:
-        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
-        self.check(frames)
-        return self.refine(self.draft(self.unet(torch.flatten(frames, 1, 2))))
+    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`."""
+        return self.draft(self.unet(torch.flatten(frames, 1, 2), upsamplings))
+
+    def final_logits(self, draft: Tensor) -> Tensor:
+        """`[B, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
+        return self.refine(draft)
