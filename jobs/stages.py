@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +179,15 @@ def _as_bytes(pictures: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, pa.py_buffer(pictures)])
 
 
+def _from_bytes(column: pa.ChunkedArray) -> Iterator[np.ndarray]:
+    """Each value's own memory, uint8 `[bytes]`; Arrow's scalars would copy it."""
+    for part in column.chunks:
+        _, ends, values = part.buffers()
+        places = np.frombuffer(ends, np.int64)[part.offset : part.offset + len(part) + 1]
+        content = np.frombuffer(values or b"", np.uint8)
+        yield from (content[start:stop] for start, stop in pairwise(places))
+
+
 def _end_row(video: Video, shard: range, report: dict[str, Any]) -> pa.Table:
     row = {
         "video_id": video.video_id,
@@ -230,10 +240,10 @@ class DetectStage:
         self.detector = Detector(runtime, settings.detector)
 
     def __call__(self, chunks: pa.Table) -> Iterator[pa.Table]:
-        values = chunks["pictures"]
-        for row, pictures in zip(chunks.drop(["pictures"]).to_pylist(), values, strict=True):
+        pictures = _from_bytes(chunks["pictures"])
+        for row, of_row in zip(chunks.drop(["pictures"]).to_pylist(), pictures, strict=True):
             if row["report"] is None:
-                yield self._detect(row, np.frombuffer(pictures.as_buffer(), np.uint8))
+                yield self._detect(row, of_row)
             else:
                 end = {name: row[name] for name in ("video_id", "shard_first", "report")}
                 yield pa.Table.from_pylist([end], FRAME_ROW)

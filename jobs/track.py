@@ -40,6 +40,9 @@ QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages; more for m
 QUEUED_CHUNKS = 6  # for each worker and model, at least; with 3 Ray holds workers back
 MODELS_PER_GPU = 2  # while one puts its next batch together, the GPU computes the other's
 CHUNK, GPU_CHUNK = 24, 96  # frames in one message; a GPU answers so fast that messages cost
+# Ray Data looks ten times a second at what is done and a model's next work must wait there: with
+# 2 messages each, as Ray would have it, a fast model got 8 messages a second, with 8 twice as many.
+MESSAGES_PER_MODEL = 8
 _BLOCK_BYTES = 16 << 20
 _PACKAGES = (
     "tracknet",
@@ -265,7 +268,9 @@ class _Run:
                 fn_constructor_args=(files, self.settings, self.choice, threads),
                 batch_size=1,  # a message as it comes; with a GPU, Ray wants to be told a number
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(size=self.models),
+                compute=ActorPoolStrategy(
+                    size=self.models, max_tasks_in_flight_per_actor=MESSAGES_PER_MODEL
+                ),
                 num_cpus=1,
                 num_gpus=1 / MODELS_PER_GPU if self.on_gpu else 0,
             )
