@@ -47,6 +47,7 @@ def wide_crops(monkeypatch):
     """
     monkeypatch.setattr(second_look, "CROP", 192)
     monkeypatch.setattr(second_look, "BORDER", 84)
+    monkeypatch.setattr(second_look, "REST", 0)  # and no third look
 
 
 def windows(model, n=1):
@@ -198,13 +199,25 @@ def test_a_crop_as_large_as_the_picture_gives_what_the_float_network_gives(arch,
     assert abs(found - expected).max() < 2e-5
 
 
+@pytest.mark.parametrize("rest", [0, 1])
+def test_what_is_still_in_doubt_is_computed_whole(rest, monkeypatch):
+    monkeypatch.setattr(second_look, "REST", rest)
+    model = seeing("v5", {}, HEIGHT, WIDTH)
+    looked = looking_twice(off_by(model, 0.05), model, EVERYTHING)
+    (window,) = windows(model)
+    found = looked(window[None])
+    expected = OpenVinoRuntime(to_openvino(model), model.spec, 1)(window[None])
+    assert (looked.again, looked.whole) == (1, rest)
+    assert np.array_equal(found, expected) == bool(rest)
+
+
 def test_models_that_need_the_whole_picture_look_at_all_of_it():
     model = seeing("v3_attention", {"width": 0.125}, 48, 64)
     (window,) = windows(model)
     looked = looking_twice(off_by(model, 0.05), model, EVERYTHING)
     expected = OpenVinoRuntime(to_openvino(model), model.spec, 1)(window[None])
     np.testing.assert_array_equal(looked(window[None]), expected)
-    assert (looked.again, looked.windows) == (1, 1)
+    assert (looked.whole, looked.again, looked.windows) == (1, 1, 1)
     assert not isinstance(model, DraftModel)
     assert not isinstance(build("v1", {"width": 0.0625}), DraftModel)  # nor can this one
 

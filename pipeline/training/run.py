@@ -178,8 +178,6 @@ class _Run:
         )
         # A GPU takes batches faster than one thread draws them; a CPU has its hands full.
         self.drawing = 1 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 1) - 2))
-        if device.type == "cuda":  # every batch has the same shape: find its fastest kernels once
-            torch.backends.cudnn.benchmark = True
         self.model = model.to(device)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
