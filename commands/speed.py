@@ -59,11 +59,11 @@ def benchmark(
 
     if scaling:
         settings |= {"clips": _numbers(clips, int), "minutes": _numbers(minutes, float)}
-    found = run(
-        BenchmarkSettings(backend=decoder, **settings),
-        lambda step: click.echo(f"measuring: {step}", err=True),
-    )
-    print_benchmark(found, as_json)
+    print_benchmark(run(BenchmarkSettings(backend=decoder, **settings), _tell), as_json)
+
+
+def _tell(name: str, rate: float | None = None) -> None:
+    click.echo(f"measuring: {name}" if rate is None else f"  {rate:.2f} frames/s", err=True)
 
 
 def _numbers(text: str, kind: type) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """`tracknet benchmark`: every stage alone, all together, the reference loop, and the limits.
 
-    report = benchmark(BenchmarkSettings(weights="v5-nano"), lambda step: None)
+    report = benchmark(BenchmarkSettings(weights="v5-nano"), lambda name, rate=None: None)
     report.ratios["file to table / reference loop"]
 
 Everything in one run on one machine, on the same video, each thing warmed up and repeated; what is
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -58,10 +58,14 @@ from schemas.store import ResultKey, Store
 
 CLIP_FRAMES = 120  # drawn once; longer videos repeat it
 MODEL_WINDOWS = 8  # that a model is timed on
-LOOKED_AT = CLIP_FRAMES // 3  # windows that one is timed on whose speed depends on them
+LOOKED_AT = 120  # windows that one is timed on whose speed depends on them
 REFERENCE_FRAMES = 24  # the reference loop does about one a second, each as long as the other
 
-OnStep = Callable[[str], None]
+
+class OnStep(Protocol):
+    """Called with the name of each thing before it is measured, and with its rate behind."""
+
+    def __call__(self, name: str, rate: float | None = None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def benchmark(settings: BenchmarkSettings, on_step: OnStep) -> BenchmarkReport:
     """Measure everything.
 
     Args:
-        on_step: called with the name of each thing before it is measured.
+        on_step: told how far it is, so that what is interrupted has said something.
 
     Raises:
         InputError: a runtime that cannot run here, or a model without a reference loop.
@@ -179,7 +183,7 @@ class _Benchmark:
         self.model = load_model(self.weights)
         self.spec = window_spec(self.model)
         self.reference = ReferenceLoop(load_model(self.weights), settings.device)
-        self.again: dict[str, float] = {}  # share of windows looked at twice, by runtime
+        self.shares: dict[str, float] = {}  # of windows that a runtime looks at twice, by name
 
     def execute(self) -> BenchmarkReport:
         self.on_step("video")
@@ -196,9 +200,9 @@ class _Benchmark:
         for i in range(self.settings.repeats):
             self.on_step(f"file to table, {i + 1} of {self.settings.repeats}")
             report.together.append(self._track([clip]))
+            self.on_step("file to table", report.together[-1].rate)
         report.ratios = _ratios(report, self.choices[0].name)
-        for name, share in self.again.items():
-            report.ratios[f"windows looked at twice in {name}"] = share
+        report.ratios |= self.shares
         report.scaling = self._scaling(clip)
         return report
 
@@ -272,6 +276,7 @@ class _Benchmark:
         def step(name: str, timing: Callable[[], Timing]) -> None:
             self.on_step(name)
             found[name] = timing()
+            self.on_step(name, found[name].rate)
 
         self.on_step("decode")
         found |= measure.time_decode(video, spec, repeats, self.limits)
@@ -285,7 +290,9 @@ class _Benchmark:
             given = looked_at if isinstance(runtime, SecondLook) else windows
             step(f"model, {choice.name}", partial(measure.time_model, runtime, given, repeats))
             if isinstance(runtime, SecondLook):
-                self.again[choice.name] = runtime.again / runtime.windows
+                again, whole = runtime.again / runtime.windows, runtime.whole / runtime.windows
+                self.shares[f"windows looked at twice in {choice.name}"] = again
+                self.shares[f"windows computed whole for it in {choice.name}"] = whole
         heatmaps = np.concatenate([self.reference.heatmaps(window) for window in windows])
         step("peaks, contour", lambda: measure.time_peaks(heatmaps, "contour", repeats))
         step("peaks, centroid", lambda: measure.time_peaks(heatmaps, "centroid", repeats))
