@@ -182,7 +182,8 @@ def _as_bytes(pictures: np.ndarray) -> pa.Array:
 def _from_bytes(column: pa.ChunkedArray) -> Iterator[np.ndarray]:
     """Each value's own memory, uint8 `[bytes]`; Arrow's scalars would copy it.
 
-    >>> column = pa.chunked_array([_as_bytes(np.ones((1, 2), np.uint8)), pa.nulls(1, "large_binary")])
+    >>> none = pa.nulls(1, pa.large_binary())
+    >>> column = pa.chunked_array([_as_bytes(np.ones((1, 2), np.uint8)), none])
     >>> [content.tolist() for content in _from_bytes(column)]
     [[1, 1], []]
     """
