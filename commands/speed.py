@@ -63,7 +63,7 @@ def benchmark(
 
 
 def _tell(name: str, rate: float | None = None) -> None:
-    click.echo(f"measuring: {name}" if rate is None else f"  {rate:.2f} frames/s", err=True)
+    click.echo(f"measuring: {name}" if rate is None else f"  {name}: {rate:.2f} frames/s", err=True)
 
 
 def _numbers(text: str, kind: type) -> tuple[Any, ...]:

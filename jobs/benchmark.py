@@ -280,6 +280,8 @@ class _Benchmark:
 
         self.on_step("decode")
         found |= measure.time_decode(video, spec, repeats, self.limits)
+        for name, timing in found.items():
+            self.on_step(name, timing.rate)
         step("preprocess", lambda: measure.time_preprocess(windows, spec, repeats))
         step(
             "model, reference",

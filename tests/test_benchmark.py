@@ -79,11 +79,12 @@ def test_everything_is_measured(tmp_path, capsys, clips):
     settings = BenchmarkSettings(
         weights=str(weights), runtimes=("torch",), frames=15, repeats=1, clips=clips
     )
-    steps = []
-    report = benchmark(settings, steps.append)
+    told = []
+    report = benchmark(settings, lambda name, rate=None: told.append((name, rate)))
     named = {"decode", "preprocess", "model, reference", "model, torch", "commit", "reference loop"}
     assert named <= set(report.stages)
-    assert named <= set(steps)
+    assert {(name, None) for name in named} <= set(told)
+    assert {(name, timing.rate) for name, timing in report.stages.items()} <= set(told)
     assert all(timing.rate > 0 for timing in report.stages.values())
     assert report.stages["decode"].rate_per_core > 0
     (together,) = report.together
