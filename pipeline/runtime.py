@@ -242,12 +242,13 @@ class TorchRuntime:
         self.spec = window_spec(model)
         self.batch = batch
         self.device = torch.device(device)
+        self.autocast = autocast
         if threads is not None:
             torch.set_num_threads(threads)
         # Convolutions with few channels run about twice as fast in this memory order on CPUs, and
         # the tensor cores of GPUs want it.
         model = model.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.model: nn.Module = _InPrecision(FromBytes(model), self.device.type, autocast)
+        self.model: nn.Module = FromBytes(model)
         if compiled:
             self.model = torch.compile(self.model, dynamic=False)  # type: ignore[assignment]
         self.copies = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
@@ -262,7 +263,8 @@ class TorchRuntime:
         given = torch.from_numpy(pictures)
         if self.copies is not None:
             given = self._sent(given, self.copies)
-        heatmaps: Tensor = self.model(given)
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            heatmaps: Tensor = self.model(given).float()
         return heatmaps.numpy() if self.copies is None else heatmaps
 
     def _sent(self, given: Tensor, copies: torch.cuda.Stream) -> Tensor:
@@ -290,19 +292,6 @@ class TorchRuntime:
             maps = torch.stack([torch.as_tensor(heatmap) for heatmap in heatmaps])
             return device_peaks(maps, mode, threshold, limit, floor)
         return [find_candidates(np.asarray(h), mode, threshold, limit, floor) for h in heatmaps]
-
-
-class _InPrecision(nn.Module):
-    """A model under autocast, or not; what it answers is float32."""
-
-    def __init__(self, model: nn.Module, device: str, autocast: torch.dtype | None) -> None:
-        super().__init__()
-        self.model, self.device, self.autocast = model, device, autocast
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        # In here, so that what is compiled is compiled for this precision and no other.
-        with torch.autocast(self.device, self.autocast, enabled=self.autocast is not None):
-            return self.model(pictures).float()
 
 
 class OpenVinoRuntime:
