@@ -37,7 +37,7 @@ from schemas.store import ResultKey, Store
 
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
 QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages; more for more workers
-QUEUED_CHUNKS = 6  # for each worker and model, at least; with 3 Ray holds workers back
+QUEUED_CHUNKS = 6  # for each worker and model, at least, so that none waits for room
 MODELS_PER_GPU = 2  # while one puts its next batch together, the GPU computes the other's
 CHUNK, GPU_CHUNK = 24, 96  # frames in one message; a GPU answers so fast that messages cost
 # Ray Data looks ten times a second at what is done and a model's next work must wait there: with

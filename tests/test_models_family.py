@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import InputError
 from pipeline.models import BUILDERS, arch_of, build
-from pipeline.models.blocks import ConvBlock, HeatmapModel
+from pipeline.models.blocks import ConvBlock, HeatmapModel, _with_zeros
 from pipeline.models.v1 import TrackNetV1
 from pipeline.models.v3 import InpaintNet, TrackNetV3
 from pipeline.models.v3_attention import ChannelAttention
@@ -217,3 +217,12 @@ def test_inpaintnet_shapes(length: int) -> None:
     assert trajectory.shape == (2, length, 2)
     assert trajectory.min() >= 0
     assert trajectory.max() <= 1
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_channels_of_zeros_change_nothing(bias):
+    """What a GPU gets, see `pipeline.models.blocks._aligned`."""
+    torch.manual_seed(0)
+    block = ConvBlock(13, 8, "after", bias=bias)
+    x = torch.rand(2, 13, 9, 12)
+    torch.testing.assert_close(_with_zeros(x, block.conv, 3), block.conv(x))

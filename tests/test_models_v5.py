@@ -21,6 +21,8 @@ from pipeline.models.v5 import (
     TSATTHead,
     V2WithMDD,
     V5Config,
+    _attend,
+    _attend_briefly,
     across,
     interleave,
     motion_aware,
@@ -252,3 +254,12 @@ def test_windows_of_a_batch_do_not_touch_one_another(attention: str) -> None:
     with torch.inference_mode():
         alone = torch.cat([model(window) for window in frames.split(1)])
         assert torch.equal(model(frames), alone)
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_attention_of_a_few_tokens_is_attention(length):
+    """What a GPU computes across the frames."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 5, 2, length, 16)
+    found = _attend_briefly(query, key, value, 0.0)
+    torch.testing.assert_close(found, _attend(query, key, value, 0.0))

@@ -215,17 +215,19 @@ class ConvBlock(nn.Module):
 
 
 def _aligned(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """A convolution, on a GPU with channels of zeros up to a multiple of 8.
+    """A convolution, on a GPU of a multiple of 8 channels.
 
-    Its tensor cores take nothing else: the 13 channels of V5 as they are cost as much time as a
-    seventh of the model, 16 cost a fifth of that.
+    Its tensor cores take nothing else: V5's first convolution, of 13 channels, took a seventh of
+    the model's time on an H200, of 16 less than a thirtieth.
     """
-    missing = -x.shape[1] % 8
-    if not missing or not x.is_cuda:
-        return conv(x)
-    pad = (0, 0, 0, 0, 0, missing)
-    weight = F.pad(conv.weight, pad)
-    return F.conv2d(F.pad(x, pad), weight, conv.bias, padding=conv.padding)
+    missing = -x.shape[1] % 8 if x.is_cuda else 0
+    return _with_zeros(x, conv, missing) if missing else conv(x)
+
+
+def _with_zeros(x: Tensor, conv: nn.Conv2d, channels: int) -> Tensor:
+    """A convolution of `x` and some channels of zeros, which change nothing."""
+    pad = (0, 0, 0, 0, 0, channels)
+    return F.conv2d(F.pad(x, pad), F.pad(conv.weight, pad), conv.bias, padding=conv.padding)
 
 
 def stage(
