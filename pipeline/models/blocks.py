@@ -288,7 +288,7 @@ class UNet(nn.Module):
 
 
 def _beside(skip: Tensor, enlarged: Tensor) -> Tensor:
-    """Both as one; under autocast a GPU enlarges to float32, which would double what is moved."""
+    """Both as one, in the precision of `skip`, whatever autocast has enlarged to."""
     return torch.cat([enlarged.to(skip.dtype), skip], dim=1)
 
 
