@@ -171,7 +171,7 @@ def _cpu_abilities() -> dict[str, bool]:
 
 def _best(device: str, quantized: bool) -> str:
     if torch.device(device).type == "cuda":
-        # As fast as bfloat16, with eight times finer steps.  Triton compiles.
+        # The same width as bfloat16, with eight times finer steps.  Triton compiles.
         return "compiled-fp16" if find_spec("triton") else "torch-fp16"
     if not openvino_available():
         return "torch"
