@@ -292,9 +292,8 @@ class _Benchmark:
             given = looked_at if isinstance(runtime, SecondLook) else windows
             step(f"model, {choice.name}", partial(measure.time_model, runtime, given, repeats))
             if isinstance(runtime, SecondLook):
-                again, whole = runtime.again / runtime.windows, runtime.whole / runtime.windows
+                again = runtime.again / runtime.windows
                 self.shares[f"windows looked at twice in {choice.name}"] = again
-                self.shares[f"windows computed whole for it in {choice.name}"] = whole
         heatmaps = np.concatenate([self.reference.heatmaps(window) for window in windows])
         step("peaks, contour", lambda: measure.time_peaks(heatmaps, "contour", repeats))
         step("peaks, centroid", lambda: measure.time_peaks(heatmaps, "centroid", repeats))

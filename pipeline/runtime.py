@@ -212,7 +212,7 @@ def open_runtime(
     fast = OpenVinoRuntime(quantized.network(), spec, threads, precision)
     if fast.each != choice.batch:
         raise InputError(f"batch {choice.batch}: the quantized network takes {fast.each} window(s)")
-    return SecondLook(fast, model, quantized.margin, threshold, threads)
+    return SecondLook(fast, model, quantized.margin, threshold, threads, precision)
 
 
 class TorchRuntime:

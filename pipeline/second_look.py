@@ -1,17 +1,17 @@
-"""A quantized network, and a second look in float32 where it leaves doubt.
+"""A quantized network, and a second look in float where it leaves doubt.
 
-Where the highest value of a heatmap lies close to the threshold, quantization may decide whether
-there is a ball.  What is in doubt is one spot, so the float network drafts a crop around it anew
-(at 512x288 a ninth of the U-Net's work), and what follows the draft, which is little and sees the
-whole picture, is computed in float32 with that spot in it:
+Quantization moves every logit a little, so where it lies close to the threshold it may decide
+whether there is a ball, or which of two spots is the ball.  A window is in doubt when a threshold a
+little lower or higher would find another answer.  What is in doubt is one spot or two, so the float
+network drafts a crop around each anew (at 512x288 a ninth of the U-Net's work), and what follows
+the draft, which is little and sees the whole picture, is computed with those spots in it:
 
     quantized network  pictures -> heatmaps, draft
     draft network      each crop -> its draft, the middle of which goes into that of the picture
     final network      draft -> the heatmaps that count
 
-The rest of the draft is still the quantized network's, so a little doubt is left.  Where the
-highest value is as close to the threshold as that, and where a model makes no draft of a crop alone
-(`pipeline.models.blocks.DraftModel`), the whole window is computed in float32.
+Where a model makes no draft of a crop alone (`pipeline.models.blocks.DraftModel`), the whole window
+is computed in float32.
 
     runtime = SecondLook(OpenVinoRuntime(quantized.network(), spec), model, quantized.margin, 0.5)
 
@@ -22,10 +22,11 @@ This module knows nothing of how a network is quantized, or of what a second loo
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.models.blocks import UNET_STRIDE, DraftModel
@@ -37,9 +38,12 @@ from pipeline.networks import (
     final_network,
     to_openvino,
 )
+from pipeline.peaks import Peak, find_peak
 
 if TYPE_CHECKING:
     from pipeline.runtime import OpenVinoRuntime
+
+Place = tuple[int, int]  # row and column of a picture at the network's size
 
 # Pixels.  A crop sees nothing beyond its edges, and a draft looks far: within 8 px of the highest
 # value logits differ from those of the whole picture by up to 0.70 with crops of 64, 0.16 with 96,
@@ -47,9 +51,7 @@ if TYPE_CHECKING:
 CROP = 128
 BORDER = 48  # of a crop, where the picture goes on: not used, as it misses what lies beyond
 NEAR = 8  # so far around a place, at least, its crop is used
-# Share of the margin that is still doubtful after a closer look.  The highest logits then lie off
-# float's by 0.021 (root of the mean square; before by 0.090; v5-nano's margin is 0.196).
-REST = 1 / 8
+MOVED = 2  # pixels: half of the tolerance of published figures
 
 
 class SecondLook:
@@ -58,15 +60,15 @@ class SecondLook:
     What a window gives depends on nothing but the window.
 
     Attributes:
-        windows, again, whole: how many were computed, how many of them were looked at twice, and
-            how many of those were computed whole.
+        windows, again: how many were computed, and how many of them were looked at twice.
 
     Args:
         fast: the quantized network of the model, which gives the draft, too, if there is one.
         model: the float one.
-        margin: how close is doubtful, in logits; see `pipeline.quantize.Quantized`.
+        margin: how far logits may be off; see `pipeline.quantize.Quantized`.
         threshold: probability that a ball must exceed.
         threads: for the second look; None takes all cores.
+        precision: of what follows the draft, `f32` or `bf16`.
     """
 
     def __init__(
@@ -76,68 +78,126 @@ class SecondLook:
         margin: float,
         threshold: float,
         threads: int | None = None,
+        precision: str = "f32",
     ) -> None:
         self.spec, self.batch, self.peaks = fast.spec, fast.batch, fast.peaks
         self._fast = fast
-        self._closer = CloserLook(model, threads) if isinstance(model, DraftModel) else None
-        self._whole = compile_network(to_openvino(model), threads).create_infer_request()
-        self._doubt, self._rest = _around(threshold, margin), _around(threshold, REST * margin)
-        self.windows = self.again = self.whole = 0
+        self._look = (
+            CloserLook(model, threads, precision)
+            if isinstance(model, DraftModel)
+            else WholeLook(model, threads)
+        )
+        self._bounds = around(threshold, margin)
+        self.windows = self.again = 0
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """uint8 `[n, P, H, W, 3]` -> float32 `[n, targets, H, W]`; n: up to `batch`."""
         outputs = self._fast.outputs(pictures)
         heatmaps = outputs[0]
-        doubtful = _highest_within(heatmaps, self._doubt)
-        again = np.flatnonzero(doubtful.any(axis=1))
-        for i in again:
-            heatmaps[i] = self._again(pictures[i], [output[i] for output in outputs], doubtful[i])
+        for i, of_window in enumerate(heatmaps):
+            doubts = (doubtful(heatmap, *self._bounds) for heatmap in of_window)
+            if places := apart(chain.from_iterable(doubts)):
+                heatmaps[i] = self._look(pictures[i], [output[i] for output in outputs], places)
+                self.again += 1
         self.windows += len(pictures)
-        self.again += len(again)
         return heatmaps
 
-    def _again(
-        self, pictures: np.ndarray, outputs: list[np.ndarray], doubtful: NDArray[np.bool_]
-    ) -> np.ndarray:
-        """One window in float32, as far as that is needed, see `CloserLook`."""
-        if self._closer is not None:
-            heatmaps = self._closer(pictures, outputs, doubtful)
-            if not _highest_within(heatmaps[doubtful], self._rest).any():
-                return heatmaps
-        self.whole += 1
-        self._whole.infer([pictures[None]])
-        return self._whole.get_output_tensor(0).data[0]
 
-
-def _around(threshold: float, margin: float) -> tuple[float, float]:
+def around(threshold: float, margin: float) -> tuple[float, float]:
     """The probabilities a margin, in logits, below and above a threshold."""
     logit = math.log(threshold / (1 - threshold))
     return 1 / (1 + math.exp(margin - logit)), 1 / (1 + math.exp(-margin - logit))
 
 
-def _highest_within(heatmaps: np.ndarray, bounds: tuple[float, float]) -> NDArray[np.bool_]:
-    """Whether the highest value of each heatmap `[..., H, W]` lies between the bounds."""
-    highest = heatmaps.max(axis=(-2, -1))
-    return (highest > bounds[0]) & (highest < bounds[1])
+def doubtful(heatmap: np.ndarray, low: float, high: float) -> list[Place]:
+    """The spots between which thresholds from `low` to `high` cannot agree; none: no doubt.
+
+    That is, the ball is found with the lower one alone, or elsewhere (by more than MOVED).
+
+    Args:
+        heatmap: float32 `[H, W]`, probabilities.
+
+    >>> heatmap = np.zeros((48, 64), np.float32)
+    >>> heatmap[20:23, 30:33] = 0.51
+    >>> doubtful(heatmap, 0.45, 0.55)
+    [(21, 31)]
+    >>> heatmap[8:10, 50:52] = 0.9  # smaller: the ball if the other one is none
+    >>> doubtful(heatmap, 0.45, 0.55)
+    [(21, 31), (8, 50)]
+    >>> doubtful(heatmap, 0.7, 0.8)
+    []
+    """
+    # As published, and as the gate judges: the spot of the largest area.
+    seen = find_peak(heatmap, "contour", low)
+    if seen is None:
+        return []
+    sure = find_peak(heatmap, "contour", high)
+    if sure is None:
+        return [_place(seen)]
+    if max(abs(seen.x - sure.x), abs(seen.y - sure.y)) <= MOVED:
+        return []
+    return [_place(seen), _place(sure)]
+
+
+def _place(peak: Peak) -> Place:
+    return round(peak.y), round(peak.x)
+
+
+def apart(places: Iterable[Place]) -> list[Place]:
+    """The places, without those near one before.
+
+    >>> apart([(20, 30), (28, 25), (20, 39)])
+    [(20, 30), (20, 39)]
+    """
+    kept: list[Place] = []
+    for row, column in places:
+        if not any(abs(row - r) <= NEAR and abs(column - c) <= NEAR for r, c in kept):
+            kept.append((row, column))
+    return kept
+
+
+class WholeLook:
+    """The float network, of a whole window.
+
+    Args:
+        model: makes heatmaps.
+        threads: None takes all cores.
+    """
+
+    def __init__(self, model: nn.Module, threads: int | None = None) -> None:
+        self._whole = compile_network(to_openvino(model), threads).create_infer_request()
+
+    def __call__(
+        self, pictures: np.ndarray, outputs: list[np.ndarray], places: list[Place]
+    ) -> np.ndarray:
+        """One window, see `CloserLook`; neither outputs nor places are needed."""
+        self._whole.infer([pictures[None]])
+        return self._whole.get_output_tensor(0).data[0]
 
 
 class CloserLook:
-    """Drafts anew around doubtful places, and what follows from it, in float32.
+    """Drafts anew around doubtful places, in float32, and what follows from it.
 
-    Also where the quantized network has bfloat16: when whole windows were computed again in that,
-    99.28 % of the labelled test frames kept their outcome (v5-nano; in float32 99.66 %, the gate is
-    99.5 %).  Windows in doubt mostly come alone, so all threads work on one.
+    Windows in doubt mostly come alone, so all threads work on one.
 
     Args:
         model: its draft can be made for a crop.
         threads: None takes all cores.
+        precision: of what follows the draft, `f32` or `bf16`.  Not of the draft: when whole windows
+            were computed again in bfloat16, 99.28 % of the labelled test frames kept their outcome
+            (v5-nano; in float32 99.66 %, the gate is 99.5 %).  What follows it is as good in either
+            (near doubtful spots logits lie 0.03 off float32's, of the whole window; root of the
+            mean square, v5-nano widened to full width, test clips; before they lie 0.11 off).
     """
 
-    def __init__(self, model: DraftModel, threads: int | None = None) -> None:
+    def __init__(
+        self, model: DraftModel, threads: int | None = None, precision: str = "f32"
+    ) -> None:
         self._size = size = (model.spec.height, model.spec.width)
         crop = [min(CROP, length) for length in size]
         self._draft = compile_network(draft_network(model, *crop), threads).create_infer_request()
-        self._final = compile_network(final_network(model), threads).create_infer_request()
+        final = compile_network(final_network(model), threads, precision=precision)
+        self._final = final.create_infer_request()
         upsample = model.unet.upsample
         self._enlargements = [
             [enlargement(upsample, length // (2 * stride)).numpy() for length in size]
@@ -145,17 +205,17 @@ class CloserLook:
         ]
 
     def __call__(
-        self, pictures: np.ndarray, outputs: list[np.ndarray], doubtful: NDArray[np.bool_]
+        self, pictures: np.ndarray, outputs: list[np.ndarray], places: list[Place]
     ) -> np.ndarray:
         """One window again, uint8 `[P, H, W, 3]` -> float32 `[targets, H, W]`, until the next call.
 
         Args:
             pictures: the window.
             outputs: what the quantized network made of it: heatmaps and draft, `[targets, H, W]`.
-            doubtful: whose highest value is to be looked at, `[targets]`.
+            places: where to look.
         """
-        heatmaps, draft = outputs[0], outputs[1].copy()
-        for place in places(heatmaps[doubtful]):
+        draft = outputs[1].copy()
+        for place in places:
             (rows, rows_used), (columns, columns_used) = map(span, place, self._size)
             seen = self.draft(pictures, rows, columns)
             draft[:, _slice(rows_used), _slice(columns_used)] = seen[
@@ -179,22 +239,6 @@ class CloserLook:
         ]
         self._draft.infer([np.ascontiguousarray(crop), *matrices])
         return self._draft.get_output_tensor(0).data[0]
-
-
-def places(heatmaps: np.ndarray) -> list[tuple[int, int]]:
-    """Where heatmaps `[n, H, W]` are highest, as (row, column), without those near one before.
-
-    >>> heatmaps = np.zeros((3, 48, 64))
-    >>> heatmaps[0, 20, 30] = heatmaps[1, 28, 25] = heatmaps[2, 20, 39] = 0.5
-    >>> places(heatmaps)
-    [(20, 30), (20, 39)]
-    """
-    found: list[tuple[int, int]] = []
-    for heatmap in heatmaps:
-        row, column = divmod(int(heatmap.argmax()), heatmap.shape[1])
-        if not any(abs(row - r) <= NEAR and abs(column - c) <= NEAR for r, c in found):
-            found.append((row, column))
-    return found
 
 
 def span(place: int, length: int) -> tuple[range, range]:

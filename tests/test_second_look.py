@@ -18,8 +18,10 @@ from pipeline.second_look import (
     NEAR,
     CloserLook,
     SecondLook,
+    apart,
+    around,
+    doubtful,
     part_of_enlargement,
-    places,
     span,
 )
 from tests.models import seeing
@@ -47,7 +49,6 @@ def wide_crops(monkeypatch):
     """
     monkeypatch.setattr(second_look, "CROP", 192)
     monkeypatch.setattr(second_look, "BORDER", 84)
-    monkeypatch.setattr(second_look, "REST", 0)  # and no third look
 
 
 def windows(model, n=1):
@@ -84,6 +85,11 @@ def looking_twice(fast, model, margin, threshold=0.5, threads=1):
 
 def logit(p):
     return np.log(p / (1 - p))
+
+
+def places_of(heatmaps, margin, threshold=0.5):
+    low, high = around(threshold, margin)
+    return apart(place for heatmap in heatmaps for place in doubtful(heatmap, low, high))
 
 
 # ---- enlarging a part ------------------------------------------------------------------------
@@ -180,7 +186,7 @@ def test_what_is_near_a_doubtful_spot_comes_from_the_float_network(arch, config)
     heatmaps, drafts = quick.outputs(window[None])
     draft, exact = drafts[0], whole_draft(model, window)
     changed = np.zeros_like(draft, bool)
-    for row, column in places(heatmaps[0]):
+    for row, column in places_of(heatmaps[0], EVERYTHING):
         changed[:, *np.ix_(span(row, HEIGHT)[1], span(column, WIDTH)[1])] = True
     assert 0 < changed.mean() < 0.7
     assert abs(draft - exact)[changed].max() > 0.1
@@ -199,25 +205,13 @@ def test_a_crop_as_large_as_the_picture_gives_what_the_float_network_gives(arch,
     assert abs(found - expected).max() < 2e-5
 
 
-@pytest.mark.parametrize("rest", [0, 1])
-def test_what_is_still_in_doubt_is_computed_whole(rest, monkeypatch):
-    monkeypatch.setattr(second_look, "REST", rest)
-    model = seeing("v5", {}, HEIGHT, WIDTH)
-    looked = looking_twice(off_by(model, 0.05), model, EVERYTHING)
-    (window,) = windows(model)
-    found = looked(window[None])
-    expected = OpenVinoRuntime(to_openvino(model), model.spec, 1)(window[None])
-    assert (looked.again, looked.whole) == (1, rest)
-    assert np.array_equal(found, expected) == bool(rest)
-
-
 def test_models_that_need_the_whole_picture_look_at_all_of_it():
     model = seeing("v3_attention", {"width": 0.125}, 48, 64)
     (window,) = windows(model)
     looked = looking_twice(off_by(model, 0.05), model, EVERYTHING)
     expected = OpenVinoRuntime(to_openvino(model), model.spec, 1)(window[None])
     np.testing.assert_array_equal(looked(window[None]), expected)
-    assert (looked.whole, looked.again, looked.windows) == (1, 1, 1)
+    assert (looked.again, looked.windows) == (1, 1)
     assert not isinstance(model, DraftModel)
     assert not isinstance(build("v1", {"width": 0.0625}), DraftModel)  # nor can this one
 
@@ -229,15 +223,15 @@ def test_a_window_is_looked_at_for_itself():
     four = windows(model, 4)
     quick = OpenVinoRuntime(to_openvino(fast, draft=True), model.spec, 2)
     heatmaps = np.concatenate([quick(four[:2]), quick(four[2:])])
-    highest = heatmaps.max(axis=(2, 3))
-    threshold = float(highest[1, 0])
-    distance = abs(logit(highest) - logit(threshold)).min(axis=1)
-    margin = float(np.sort(distance)[1:3].mean())  # in doubt are the second window and another
-    doubtful = distance < margin
+    threshold = float(heatmaps[1, 0].max())
+    margin = 0.2
+    doubtful = np.array([bool(places_of(maps, margin, threshold)) for maps in heatmaps])
+    assert doubtful.any()
+    assert not doubtful.all()
     looked = looking_twice(fast, model, margin, threshold, threads=2)
     assert looked.batch == 2
     alone = np.concatenate([looked(window[None]) for window in four])
-    assert (looked.again, looked.windows) == (doubtful.sum(), 4) == (2, 4)
+    assert (looked.again, looked.windows) == (doubtful.sum(), 4)
     np.testing.assert_array_equal(alone[~doubtful], heatmaps[~doubtful])
     assert all((a != b).any() for a, b in zip(alone[doubtful], heatmaps[doubtful], strict=True))
     np.testing.assert_array_equal(looked(four[[1, 0]]), alone[[1, 0]])
@@ -246,7 +240,7 @@ def test_a_window_is_looked_at_for_itself():
 
 
 @pytest.mark.parametrize(
-    ("peaks", "expected"),
+    ("places", "expected"),
     [
         ([(20, 30)], [(20, 30)]),
         ([(20, 30), (28, 38), (12, 22)], [(20, 30)]),
@@ -255,8 +249,45 @@ def test_a_window_is_looked_at_for_itself():
         ([], []),
     ],
 )
-def test_places_that_lie_together_need_one_look(peaks, expected):
-    heatmaps = np.zeros((len(peaks), 48, 64), np.float32)
-    for heatmap, peak in zip(heatmaps, peaks, strict=True):
-        heatmap[peak] = 0.5
-    assert places(heatmaps) == expected
+def test_places_that_lie_together_need_one_look(places, expected):
+    assert apart(places) == expected
+
+
+# ---- doubt -----------------------------------------------------------------------------------
+
+
+def spots(*spots):
+    """A heatmap `[48, 64]` of spots: row, column, how many pixels wide and high, probability."""
+    heatmap = np.zeros((48, 64), np.float32)
+    for row, column, size, p in spots:
+        near = slice(row - size // 2, row + size // 2 + 1)
+        heatmap[near, column - size // 2 : column + size // 2 + 1] = p
+    return heatmap
+
+
+@pytest.mark.parametrize(
+    ("heatmap", "expected"),
+    [
+        (spots(), []),
+        (spots((20, 30, 3, 0.44)), []),  # none, even if all were a little higher
+        (spots((20, 30, 3, 0.9)), []),
+        (spots((20, 30, 3, 0.48)), [(20, 30)]),
+        (spots((20, 30, 3, 0.52)), [(20, 30)]),
+        (spots((20, 30, 5, 0.52), (20, 30, 3, 0.9)), []),  # only its rim is in doubt
+        (spots((20, 30, 5, 0.48), (40, 10, 3, 0.9)), [(20, 30), (40, 10)]),  # which of the two?
+        (spots((20, 30, 3, 0.48), (40, 10, 5, 0.9)), []),  # the larger one anyhow
+        (spots((20, 30, 3, 0.48), (40, 10, 5, 0.52)), [(40, 10)]),
+        (spots((20, 32, 7, 0.52), (20, 30, 3, 0.9)), []),  # moves by 2
+        (spots((20, 33, 9, 0.52), (20, 30, 3, 0.9)), [(20, 33), (20, 30)]),  # by 3
+    ],
+)
+def test_doubtful_is_where_a_threshold_a_little_off_finds_another_ball(heatmap, expected):
+    assert doubtful(heatmap, 0.45, 0.55) == expected
+    assert doubtful(heatmap, 0.5, 0.5) == []
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
+def test_around_is_a_margin_of_logits_either_way(threshold):
+    low, high = around(threshold, 0.2)
+    assert logit(threshold) - logit(low) == pytest.approx(0.2)
+    assert logit(high) - logit(threshold) == pytest.approx(0.2)
