@@ -85,6 +85,20 @@ def test_faint_blobs_follow_and_are_no_part_of_clear_ones(mode):
     assert find_candidates(heatmap(*faint), mode, 0.5, 1, floor=0.2) == found[1:]
 
 
+@pytest.mark.parametrize("mode", PEAK_MODES)
+@pytest.mark.parametrize(("left", "top"), [(0, 0), (41, 0), (7, 9), (90, 60)])
+def test_peaks_are_found_wherever_they_lie(mode, left, top):
+    noise = np.random.default_rng(3).random((20, 30), np.float32)
+    noise[[0, -1]] = noise[:, [0, -1]] = 0.6  # so that all of it is looked through
+    whole = np.zeros((80, 120), np.float32)
+    whole[top : top + 20, left : left + 30] = noise
+    found = find_candidates(whole, mode, 0.9, 4, floor=0.5)
+    expected = find_candidates(noise, mode, 0.9, 4, floor=0.5)
+    assert len(expected) == 4
+    moved = [(x + left, y + top, score) for x, y, score in expected]
+    np.testing.assert_allclose(found, moved, atol=1e-9)
+
+
 def test_unknown_mode_names_the_modes():
     with pytest.raises(InputError, match="contour, centroid"):
         find_peak(heatmap(), "moments", 0.5)
