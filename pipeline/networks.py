@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.blocks import DraftModel, to_frames, window_spec
+from pipeline.models.blocks import DraftModel, Part, to_frames, window_spec
 
 if TYPE_CHECKING:
     import openvino
 
-ENLARGED = (4, 2, 1)  # strides at which the U-Net's three upsamplings arrive
+JOINED = (4, 2, 1)  # strides at which the U-Net's three decoders join what they have and a skip
 
 
 def to_openvino(model: nn.Module, batch: int = 1, draft: bool = False) -> openvino.Model:
@@ -48,16 +50,25 @@ def to_openvino(model: nn.Module, batch: int = 1, draft: bool = False) -> openvi
     return _convert(FromBytes(model), pictures)
 
 
-def draft_network(model: DraftModel, height: int, width: int) -> openvino.Model:
+def draft_network(model: DraftModel, kept: Sequence[tuple[int, int]]) -> openvino.Model:
     """What makes the draft of a part of the picture, of one window.
 
-    Inputs are the pictures, uint8 `[1, P, height, width, 3]`, and how the U-Net enlarges rows and
-    columns of this part, `[height / s, height / 2s]` and `[width / s, width / 2s]` for each s of
-    ENLARGED; see `enlargement`.  Output is `[1, targets, height, width]`.
+    Inputs are the pictures, uint8 `[1, P, height, width, 3]`, and for each decoder four matrices:
+    how it enlarges rows and columns of what it has, and which of the skip's it takes; of rows
+    `[kept / stride, before / 2 stride]` and `[kept / stride, height / stride]`, where `before` is
+    what the decoder below kept; see `enlargement`.  Output is `[1, targets, *kept[-1]]`.
+
+    Args:
+        model: its draft can be made for a part.
+        kept: height and width, in pixels, of the pictures and of what each decoder keeps of them.
     """
-    sizes = [size // stride for stride in ENLARGED for size in (height, width)]
-    matrices = [torch.zeros(size, size // 2) for size in sizes]
-    pictures = _pictures(1, window_spec(model).pictures, height, width)
+    pictures = _pictures(1, window_spec(model).pictures, *kept[0])
+    matrices = [
+        torch.zeros(length // stride, width)
+        for stride, (before, after) in zip(JOINED, pairwise(kept), strict=True)
+        for widths in ([n // (2 * stride) for n in before], [n // stride for n in kept[0]])
+        for length, width in zip(after, widths, strict=True)
+    ]
     return _convert(_DraftOfPart(model), pictures, *matrices)
 
 
@@ -133,9 +144,10 @@ class _HeatmapsAndDraft(_Drafting):
 
 class _DraftOfPart(_Drafting):
     def forward(self, pictures: Tensor, *matrices: Tensor) -> Tensor:
-        pairs = zip(matrices[::2], matrices[1::2], strict=True)
-        upsamplings = [partial(_enlarge, rows, columns) for rows, columns in pairs]
-        return self.model.draft_logits(to_frames(pictures), upsamplings)
+        of_decoders = [matrices[i : i + 4] for i in range(0, len(matrices), 4)]
+        joinings = [partial(_join_part, *four) for four in of_decoders]
+        inner = partial(_across, *of_decoders[-1][2:])
+        return self.model.draft_logits(to_frames(pictures), Part(joinings, inner))
 
 
 class _Final(_Drafting):
@@ -143,7 +155,16 @@ class _Final(_Drafting):
         return torch.sigmoid(self.model.final_logits(draft))
 
 
-def _enlarge(rows: Tensor, columns: Tensor, x: Tensor) -> Tensor:
+def _join_part(
+    rows: Tensor, columns: Tensor, taken_rows: Tensor, taken_columns: Tensor, *both: Tensor
+) -> Tensor:
+    """`UNet.join` for a part; see `draft_network`."""
+    below, skip = both
+    taken = _across(taken_rows, taken_columns, skip)
+    return torch.cat([_across(rows, columns, below), taken], dim=1)
+
+
+def _across(rows: Tensor, columns: Tensor, x: Tensor) -> Tensor:
     return rows @ x @ columns.T
 
 

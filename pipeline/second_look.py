@@ -22,7 +22,7 @@ This module knows nothing of how a network is quantized, or of what a second loo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from torch import nn
 
 from pipeline.models.blocks import UNET_STRIDE, DraftModel
 from pipeline.networks import (
-    ENLARGED,
+    JOINED,
     compile_network,
     draft_network,
     enlargement,
@@ -45,11 +45,14 @@ if TYPE_CHECKING:
 
 Place = tuple[int, int]  # row and column of a picture at the network's size
 
-# Pixels.  A crop sees nothing beyond its edges, and a draft looks far: within 8 px of the highest
-# value logits differ from those of the whole picture by up to 0.70 with crops of 64, 0.16 with 96,
-# 0.003 with 128 and 0 with 160 (v5-nano, validation clips).
+# Pixels.  A crop sees nothing beyond its edges, and a draft looks far: within 8 px of a doubtful
+# spot logits differ from those of the whole picture by up to 0.40 with crops of 96, 0.13 with 112,
+# and 0.015 with 128 (v5-nano, validation clips).
 CROP = 128
-BORDER = 48  # of a crop, where the picture goes on: not used, as it misses what lies beyond
+# What the decoders keep of a crop: so much that what they do not see changes nothing that the next
+# one takes (three convolutions, or two, and enlarging), and what is used in the end.
+KEPT = (96, 64, 48)
+USED = 32
 NEAR = 8  # so far around a place, at least, its crop is used
 MOVED = 2  # pixels: half of the tolerance of published figures
 
@@ -194,14 +197,14 @@ class CloserLook:
         self, model: DraftModel, threads: int | None = None, precision: str = "f32"
     ) -> None:
         self._size = size = (model.spec.height, model.spec.width)
-        crop = [min(CROP, length) for length in size]
-        self._draft = compile_network(draft_network(model, *crop), threads).create_infer_request()
+        kept = [(min(n, size[0]), min(n, size[1])) for n in (CROP, *KEPT)]
+        self._draft = compile_network(draft_network(model, kept), threads).create_infer_request()
         final = compile_network(final_network(model), threads, precision=precision)
         self._final = final.create_infer_request()
         upsample = model.unet.upsample
         self._enlargements = [
             [enlargement(upsample, length // (2 * stride)).numpy() for length in size]
-            for stride in ENLARGED
+            for stride in JOINED
         ]
 
     def __call__(
@@ -216,70 +219,81 @@ class CloserLook:
         """
         draft = outputs[1].copy()
         for place in places:
-            (rows, rows_used), (columns, columns_used) = map(span, place, self._size)
-            seen = self.draft(pictures, rows, columns)
-            draft[:, _slice(rows_used), _slice(columns_used)] = seen[
-                :, _slice(rows_used, rows.start), _slice(columns_used, columns.start)
-            ]
+            rows, columns = (span(p, n, USED) for p, n in zip(place, self._size, strict=True))
+            draft[:, _slice(rows), _slice(columns)] = self.draft(pictures, place)
         self._final.infer([draft[None]])
         return self._final.get_output_tensor(0).data[0]
 
-    def draft(self, pictures: np.ndarray, rows: range, columns: range) -> np.ndarray:
-        """The draft of a crop, float32 `[targets, len(rows), len(columns)]`, until the next call.
+    def draft(self, pictures: np.ndarray, place: Place) -> np.ndarray:
+        """What is used of the draft around a place, float32 `[targets, USED, USED]`.
+
+        That of the picture, if it is smaller; until the next call.
 
         Args:
             pictures: the window, uint8 `[P, H, W, 3]`.
-            rows, columns: of the picture, see `span`.
+            place: in the picture.
         """
-        crop = pictures[None, :, _slice(rows), _slice(columns)]
-        matrices = [
-            part_of_enlargement(whole, along.start // stride, len(along) // stride)
-            for stride, both in zip(ENLARGED, self._enlargements, strict=True)
-            for whole, along in zip(both, (rows, columns), strict=True)
-        ]
-        self._draft.infer([np.ascontiguousarray(crop), *matrices])
-        return self._draft.get_output_tensor(0).data[0]
+        sizes = (CROP, *KEPT, USED)
+        rows, columns = (
+            [span(p, length, size) for size in sizes]
+            for p, length in zip(place, self._size, strict=True)
+        )
+        crop = pictures[None, :, _slice(rows[0]), _slice(columns[0])]
+        self._draft.infer([np.ascontiguousarray(crop), *self._matrices(rows, columns)])
+        found = self._draft.get_output_tensor(0).data[0]
+        return found[:, _slice(rows[-1], rows[-2].start), _slice(columns[-1], columns[-2].start)]
+
+    def _matrices(self, rows: list[range], columns: list[range]) -> Iterator[np.ndarray]:
+        """What `draft_network` wants for a crop, of what is kept of it, which is given in order."""
+        for i, stride in enumerate(JOINED):
+            for enlarged, of in zip(self._enlargements[i], (rows, columns), strict=True):
+                below, above = scaled_down(of[i], 2 * stride), scaled_down(of[i + 1], stride)
+                yield part_of_enlargement(enlarged, below, above)
+            for of in (rows, columns):
+                crop, above = scaled_down(of[0], stride), scaled_down(of[i + 1], stride)
+                yield np.eye(len(crop), dtype=np.float32)[_slice(above, crop.start)]
 
 
-def span(place: int, length: int) -> tuple[range, range]:
-    """What a crop around a place covers along an axis of the picture, and which of it is used.
-
-    A crop begins where the poolings begin.  At the picture's own edges it is used to the end.
+def span(place: int, length: int, size: int) -> range:
+    """What lies around a place along an axis of the picture, from where the poolings begin.
 
     Args:
         place: pixel, row or column.
         length: of the picture, in pixels.
+        size: how much, at most.
 
-    >>> span(100, 288)
-    (range(40, 168), range(88, 120))
-    >>> span(287, 288)
-    (range(160, 288), range(208, 288))
-    >>> span(10, 48)
-    (range(0, 48), range(0, 48))
+    >>> span(100, 288, 128)
+    range(40, 168)
+    >>> span(287, 288, 128)
+    range(160, 288)
+    >>> span(10, 48, 128)
+    range(0, 48)
     """
-    count = min(CROP, length)
-    first = (place - count // 2 + UNET_STRIDE // 2) // UNET_STRIDE * UNET_STRIDE
-    first = max(0, min(first, length - count))
-    start, stop = first + BORDER * (first > 0), first + count - BORDER * (first + count < length)
-    return range(first, first + count), range(start, stop)
+    size = min(size, length)
+    first = (place - size // 2 + UNET_STRIDE // 2) // UNET_STRIDE * UNET_STRIDE
+    first = max(0, min(first, length - size))
+    return range(first, first + size)
 
 
-def part_of_enlargement(whole: np.ndarray, first: int, count: int) -> np.ndarray:
-    """How a crop is enlarged along an axis, float32 `[count, count / 2]`.
+def part_of_enlargement(whole: np.ndarray, below: range, above: range) -> np.ndarray:
+    """How a part is enlarged along an axis, float32 `[len(above), len(below)]`.
 
-    At its edges rows of the enlarged crop are made of pixels beyond it as well; the crop's last
-    pixel stands in for those.
+    Where an enlarged row is made of one beyond what is there, the last one there stands in for it.
 
     Args:
         whole: of the picture's axis, `[2n, n]`, see `pipeline.networks.enlargement`.
-        first, count: of the enlarged crop's rows, both even.
+        below: rows that are there.
+        above: rows wanted, enlarged.
     """
-    start, stop = first // 2, (first + count) // 2
-    rows = whole[first : first + count]
-    part = np.ascontiguousarray(rows[:, start:stop])
-    part[:, 0] += rows[:, :start].sum(axis=1)
-    part[:, -1] += rows[:, stop:].sum(axis=1)
+    rows = whole[_slice(above)]
+    part = np.ascontiguousarray(rows[:, _slice(below)])
+    part[:, 0] += rows[:, : below.start].sum(axis=1)
+    part[:, -1] += rows[:, below.stop :].sum(axis=1)
     return part
+
+
+def scaled_down(pixels: range, stride: int) -> range:
+    return range(pixels.start // stride, pixels.stop // stride)
 
 
 def _slice(pixels: range, origin: int = 0) -> slice:

@@ -1,6 +1,7 @@
 """A crop's draft is the picture's, and where a fast network is in doubt the float one decides."""
 
 from copy import deepcopy
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from pipeline import second_look
 from pipeline.checkpoint import load_model
 from pipeline.models import build
 from pipeline.models.blocks import DraftModel, to_frames, upsampler
-from pipeline.networks import enlargement, to_openvino
+from pipeline.networks import JOINED, enlargement, to_openvino
 from pipeline.runtime import OpenVinoRuntime
 from pipeline.second_look import (
     CROP,
+    KEPT,
     NEAR,
+    USED,
     CloserLook,
     SecondLook,
     apart,
@@ -47,8 +50,7 @@ def wide_crops(monkeypatch):
     So they give what the whole picture gives, up to rounding, also for random weights, which look
     as far as they can.
     """
-    monkeypatch.setattr(second_look, "CROP", 192)
-    monkeypatch.setattr(second_look, "BORDER", 84)
+    monkeypatch.setattr(second_look, "CROP", 208)
 
 
 def windows(model, n=1):
@@ -115,26 +117,44 @@ def test_enlargement_keeps_corners_in_corners(size):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-@pytest.mark.parametrize(("first", "count"), [(0, 32), (8, 32), (40, 32), (0, 72)])
-def test_a_part_is_enlarged_as_in_the_picture(first, count):
+@pytest.mark.parametrize(
+    ("below", "above"),
+    [((0, 16), (0, 32)), ((4, 20), (8, 40)), ((4, 20), (16, 32)), ((0, 36), (0, 72))],
+)
+def test_a_part_is_enlarged_as_in_the_picture(below, above):
     whole = enlargement(upsampler("bilinear"), 36).numpy()
-    part = part_of_enlargement(whole, first, count)
-    assert part.shape == (count, count // 2)
+    part = part_of_enlargement(whole, range(*below), range(*above))
+    assert part.shape == (above[1] - above[0], below[1] - below[0])
     np.testing.assert_allclose(part.sum(axis=1), 1, atol=1e-6)
-    inside = whole[first + 2 : first + count - 2, first // 2 : (first + count) // 2]
+    inside = whole[above[0] + 2 : above[1] - 2, below[0] : below[1]]
     np.testing.assert_array_equal(part[2:-2], inside)
-    if count == len(whole):
+    if len(part) == len(whole):
         np.testing.assert_array_equal(part, whole)
 
 
-@pytest.mark.parametrize("length", [16, 48, 128, 136, 200, 288])
+@pytest.mark.parametrize("length", [16, 48, 96, 128, 136, 200, 288])
 def test_every_place_lies_well_within_what_is_used_of_its_crop(length):
     for place in range(length):
-        crop, used = span(place, length)
-        assert len(crop) == min(CROP, length)
-        assert crop.start % 8 == 0
-        assert set(used) <= set(crop) <= set(range(length))
-        assert set(range(max(0, place - NEAR), min(length, place + NEAR + 1))) <= set(used)
+        kept = [span(place, length, size) for size in (CROP, *KEPT, USED)]
+        for pixels, size in zip(kept, (CROP, *KEPT, USED), strict=True):
+            assert len(pixels) == min(size, length)
+            assert pixels.start % 8 == 0
+            assert set(pixels) <= set(range(length))
+        assert set(range(max(0, place - NEAR), min(length, place + NEAR + 1))) <= set(kept[-1])
+
+
+@pytest.mark.parametrize("length", [16, 48, 96, 128, 136, 200, 288])
+def test_what_is_kept_covers_what_the_next_takes(length):
+    """That is, what is seen of it by convolutions of 3x3, and by what enlarges: one more."""
+    for place in range(length):
+        kept = [span(place, length, size) for size in (*KEPT, USED)]
+        for convolutions, stride, (of, wanted) in zip(
+            (3, 2, 2), JOINED, pairwise(kept), strict=True
+        ):
+            seen = stride * (convolutions + (stride > 1))
+            assert set(wanted) <= set(of)
+            assert wanted.start - of.start >= seen or of.start == 0
+            assert of.stop - wanted.stop >= seen or of.stop == length
 
 
 # ---- the draft of a crop ---------------------------------------------------------------------
@@ -149,15 +169,14 @@ def differences(model):
     look = CloserLook(model, threads=1)
     inside, edge = (height // 2, width // 2 + 3), (101, width - 1)
     for row, column in ((0, 0), (height - 1, 3), (90, 77), inside, edge, (height - 1, width - 1)):
-        (rows, _), (columns, _) = span(row, height), span(column, width)
-        found = look.draft(window, rows, columns)
-        near = np.ix_(
-            range(len(expected)),
-            range(max(0, row - NEAR), min(height, row + NEAR + 1)),
-            range(max(0, column - NEAR), min(width, column + NEAR + 1)),
-        )
-        of_crop = near[0], near[1] - rows.start, near[2] - columns.start
-        yield abs(found[of_crop] - expected[near]).max()
+        first = span(row, height, USED).start, span(column, width, USED).start
+        near = [
+            range(max(0, place - NEAR), min(length, place + NEAR + 1))
+            for place, length in zip((row, column), (height, width), strict=True)
+        ]
+        of_crop = [[at - start for at in along] for along, start in zip(near, first, strict=True)]
+        found = look.draft(window, (row, column))
+        yield abs(found[:, *np.ix_(*of_crop)] - expected[:, *np.ix_(*near)]).max()
 
 
 @pytest.mark.usefixtures("wide_crops")
@@ -187,8 +206,8 @@ def test_what_is_near_a_doubtful_spot_comes_from_the_float_network(arch, config)
     draft, exact = drafts[0], whole_draft(model, window)
     changed = np.zeros_like(draft, bool)
     for row, column in places_of(heatmaps[0], EVERYTHING):
-        changed[:, *np.ix_(span(row, HEIGHT)[1], span(column, WIDTH)[1])] = True
-    assert 0 < changed.mean() < 0.7
+        changed[:, *np.ix_(span(row, HEIGHT, USED), span(column, WIDTH, USED))] = True
+    assert 0 < changed.mean() < 0.2
     assert abs(draft - exact)[changed].max() > 0.1
     draft[changed] = exact[changed]
     with torch.no_grad():
@@ -197,8 +216,8 @@ def test_what_is_near_a_doubtful_spot_comes_from_the_float_network(arch, config)
 
 
 @pytest.mark.parametrize(("arch", "config"), [("v3", {}), ("v5", {})])
-def test_a_crop_as_large_as_the_picture_gives_what_the_float_network_gives(arch, config):
-    model = seeing(arch, config, 48, 64)
+def test_a_picture_that_is_used_as_a_whole_gives_what_the_float_network_gives(arch, config):
+    model = seeing(arch, config, USED, USED)
     (window,) = windows(model)
     found = looking_twice(off_by(model, 0.05), model, EVERYTHING)(window[None])
     expected = OpenVinoRuntime(to_openvino(model), model.spec, 1)(window[None])

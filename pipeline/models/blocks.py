@@ -28,7 +28,7 @@ from pipeline.windows import WindowSpec
 
 Normalise = Literal["before", "after"]
 Upsample = Literal["bilinear", "nearest"]
-Upsampling = Callable[[Tensor], Tensor]  # to twice the height and width
+Joining = Callable[[Tensor, Tensor], Tensor]  # see `UNet.join`
 
 UNET_CHANNELS = (64, 128, 256, 512)
 UNET_STRIDE = 8  # three poolings: height and width must be multiples of it
@@ -134,6 +134,23 @@ class HeatmapModel(nn.Module):
             )
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of its pictures a model makes a draft of; as it stands, all.
+
+    Attributes:
+        joinings: what stands for `UNet.join` in the U-Net's three decoders.  They may give less
+            than what they are given, as the decoders look less far than the encoders.
+        inner: of a map `[B, C, H, W]` of the pictures, what the draft answers for.
+    """
+
+    joinings: Sequence[Joining] = ()
+    inner: Callable[[Tensor], Tensor] = lambda x: x
+
+
+WHOLE = Part()
+
+
 class DraftModel(HeatmapModel):
     """A heatmap model on a U-Net, of which most can be computed for a part of the picture.
 
@@ -146,12 +163,12 @@ class DraftModel(HeatmapModel):
 
     unet: UNet
 
-    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
         """`[B, pictures, 3, H, W]` RGB in [0, 1] -> the draft `[B, targets, H, W]`, logits.
 
         Args:
             frames: pictures, or the same part of each.
-            upsamplings: see `UNet.forward`.
+            part: what of them is answered for.
         """
         raise NotImplementedError
 
@@ -269,27 +286,28 @@ class UNet(nn.Module):
         self.decoder2 = stage(c3 + c2, c2, 2, normalise)
         self.decoder3 = stage(c2 + c1, c1, 2, normalise)
 
-    def forward(self, x: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+    def forward(self, x: Tensor, joinings: Sequence[Joining] = ()) -> Tensor:
         """`[B, inputs, H, W]` -> features `[B, 64 * width, H, W]`; H, W multiples of 8.
 
         Args:
             x: pictures, or a part of them that begins at multiples of 8.
-            upsamplings: what enlarges in the three decoders, for a part of a picture, where
-                `upsample` would take the corners of the part for those of the picture.
+            joinings: see `Part`.
         """
-        enlarge1, enlarge2, enlarge3 = upsamplings or [self.upsample] * 3
+        join1, join2, join3 = joinings or [self.join] * 3
         skip1 = self.encoder1(x)
         skip2 = self.encoder2(F.max_pool2d(skip1, 2))
         skip3 = self.encoder3(F.max_pool2d(skip2, 2))
         x = self.bottleneck(F.max_pool2d(skip3, 2))
-        x = self.decoder1(_beside(skip3, enlarge1(x)))
-        x = self.decoder2(_beside(skip2, enlarge2(x)))
-        return self.decoder3(_beside(skip1, enlarge3(x)))
+        x = self.decoder1(join1(x, skip3))
+        x = self.decoder2(join2(x, skip2))
+        return self.decoder3(join3(x, skip1))
 
+    def join(self, below: Tensor, skip: Tensor) -> Tensor:
+        """`[B, C, H / 2, W / 2]` and `[B, D, H, W]` -> `[B, C + D, H, W]`.
 
-def _beside(skip: Tensor, enlarged: Tensor) -> Tensor:
-    """Both as one, in the precision of `skip`, whatever autocast has enlarged to."""
-    return torch.cat([enlarged.to(skip.dtype), skip], dim=1)
+        In the precision of `skip`, whatever autocast has enlarged to.
+        """
+        return torch.cat([self.upsample(below).to(skip.dtype), skip], dim=1)
 
 
 class FrameDifferences(NamedTuple):

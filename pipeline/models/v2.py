@@ -11,7 +11,6 @@ torch.Size([1, 3, 32, 64])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,10 +19,11 @@ from torch import Tensor, nn
 
 from pipeline.models.blocks import (
     UNET_CHANNELS,
+    WHOLE,
     DraftModel,
     HeatmapConfig,
+    Part,
     UNet,
-    Upsampling,
     scaled,
 )
 
@@ -68,6 +68,6 @@ class TrackNetV2(DraftModel):
         self.unet = v2_unet(9, self.config)
         self.head = v2_head(3, self.config)
 
-    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
         """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`."""
-        return self.head(self.unet(torch.flatten(frames, 1, 2), upsamplings))
+        return self.head(self.unet(torch.flatten(frames, 1, 2), part.joinings))

@@ -13,7 +13,6 @@ torch.Size([1, 8, 32, 64])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,10 +23,11 @@ from torch import Tensor, nn
 from pipeline.errors import InputError
 from pipeline.models.blocks import (
     UNET_CHANNELS,
+    WHOLE,
     DraftModel,
     HeatmapConfig,
+    Part,
     UNet,
-    Upsampling,
     scaled,
 )
 
@@ -72,9 +72,9 @@ class TrackNetV3(DraftModel):
         )
         self.head = nn.Conv2d(scaled(UNET_CHANNELS[0], self.config.width), frames, 1)
 
-    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
         """`[B, 9, 3, H, W]`, background first -> `[B, 8, H, W]`."""
-        return self.head(self.unet(torch.flatten(frames, 1, 2), upsamplings))
+        return self.head(self.unet(torch.flatten(frames, 1, 2), part.joinings))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ torch.Size([1, 3, 32, 64])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,9 +19,10 @@ import torch
 from torch import Tensor
 
 from pipeline.models.blocks import (
+    WHOLE,
     DraftModel,
     MotionAttention,
-    Upsampling,
+    Part,
     check_choice,
 )
 from pipeline.models.v2 import V2Config, v2_head, v2_unet
@@ -78,13 +78,13 @@ class TrackNetV4(DraftModel):
         self.unet = v2_unet(9, self.config)
         self.head = v2_head(3, self.config)
 
-    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
         """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`, gated."""
         change = self.motion.differences(frames)
-        draft = self.head(self.unet(torch.flatten(frames, 1, 2), upsamplings))
+        draft = self.head(self.unet(torch.flatten(frames, 1, 2), part.joinings))
         return gate(
             draft,
-            self.motion.weight(change.into_current),
-            self.motion.weight(change.into_following),
+            part.inner(self.motion.weight(change.into_current)),
+            part.inner(self.motion.weight(change.into_following)),
             self.config.fusion,
         )

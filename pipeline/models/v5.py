@@ -14,7 +14,6 @@ torch.Size([1, 3, 32, 64])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -23,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.blocks import (
+    WHOLE,
     DraftModel,
     MotionAttention,
-    Upsampling,
+    Part,
     check_choice,
     scaled,
 )
@@ -287,11 +287,11 @@ class TrackNetV5(DraftModel):
         self.draft = v2_head(FRAMES, self.config)
         self.refine = RSTR(self.config)
 
-    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
         """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`, gated."""
         motion = self.mdd(frames)
-        draft = self.draft(self.unet(interleave(frames, motion), upsamplings))
-        return motion_aware(draft, motion)
+        draft = self.draft(self.unet(interleave(frames, motion), part.joinings))
+        return motion_aware(draft, Polarity(*map(part.inner, motion)))
 
     def final_logits(self, draft: Tensor) -> Tensor:
         """`[B, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
@@ -311,11 +311,11 @@ class V2WithMDD(DraftModel):
         self.unet = v2_unet(13, self.config)
         self.draft = v2_head(FRAMES, self.config)
 
-    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
         """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`, gated."""
         motion = self.mdd(frames)
-        draft = self.draft(self.unet(interleave(frames, motion), upsamplings))
-        return motion_aware(draft, motion)
+        draft = self.draft(self.unet(interleave(frames, motion), part.joinings))
+        return motion_aware(draft, Polarity(*map(part.inner, motion)))
 
 
 class V2WithRSTR(DraftModel):
@@ -331,9 +331,9 @@ class V2WithRSTR(DraftModel):
         self.draft = v2_head(FRAMES, self.config)
         self.refine = RSTR(self.config)
 
-    def draft_logits(self, frames: Tensor, upsamplings: Sequence[Upsampling] = ()) -> Tensor:
+    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
         """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`."""
-        return self.draft(self.unet(torch.flatten(frames, 1, 2), upsamplings))
+        return self.draft(self.unet(torch.flatten(frames, 1, 2), part.joinings))
 
     def final_logits(self, draft: Tensor) -> Tensor:
         """`[B, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
