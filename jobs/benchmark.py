@@ -74,7 +74,7 @@ class BenchmarkSettings:
 
     Attributes:
         weights: name or file; empty takes `arch` with random weights, which run as fast, but that
-            they leave INT8 no window in doubt, so it looks at none twice.
+            INT8 looks at no window twice: what they see means nothing.
         arch, width: of the model without weights.
         runtimes: models alone are timed in each; the first is that of the whole.
         device, batch: as in `TrackSettings`.
@@ -225,7 +225,8 @@ class _Benchmark:
             find_quantized(self.weights)
         except WeightsError:
             self.on_step("quantizing for speed only, calibrated on this video")
-            quantized = quantize(self.model, windows, self.info.hash, {"benchmark": True})
+            margin = None if self.settings.weights else 0.0
+            quantized = quantize(self.model, windows, self.info.hash, {"benchmark": True}, margin)
             save_quantized(quantized, beside(self.weights))
 
     def _draw(self) -> Path:
