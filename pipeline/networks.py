@@ -54,9 +54,10 @@ def draft_network(model: DraftModel, kept: Sequence[tuple[int, int]]) -> openvin
     """What makes the draft of a part of the picture, of one window.
 
     Inputs are the pictures, uint8 `[1, P, height, width, 3]`, and for each decoder four matrices:
-    how it enlarges rows and columns of what it has, and which of the skip's it takes; of rows
-    `[kept / stride, before / 2 stride]` and `[kept / stride, height / stride]`, where `before` is
-    what the decoder below kept; see `enlargement`.  Output is `[1, targets, *kept[-1]]`.
+    how rows and columns of what comes from below are enlarged (see `enlargement`), and which rows
+    and columns of the skip are taken.  Those of rows are `[kept / stride, before / 2 stride]` and
+    `[kept / stride, height / stride]`, where `before` is what was kept below.  Output is
+    `[1, targets, *kept[-1]]`.
 
     Args:
         model: its draft can be made for a part.
@@ -145,7 +146,7 @@ class _HeatmapsAndDraft(_Drafting):
 class _DraftOfPart(_Drafting):
     def forward(self, pictures: Tensor, *matrices: Tensor) -> Tensor:
         of_decoders = [matrices[i : i + 4] for i in range(0, len(matrices), 4)]
-        joinings = [partial(_join_part, *four) for four in of_decoders]
+        joinings = [partial(_join_part, four) for four in of_decoders]
         inner = partial(_across, *of_decoders[-1][2:])
         return self.model.draft_logits(to_frames(pictures), Part(joinings, inner))
 
@@ -155,11 +156,9 @@ class _Final(_Drafting):
         return torch.sigmoid(self.model.final_logits(draft))
 
 
-def _join_part(
-    rows: Tensor, columns: Tensor, taken_rows: Tensor, taken_columns: Tensor, *both: Tensor
-) -> Tensor:
+def _join_part(matrices: Sequence[Tensor], below: Tensor, skip: Tensor) -> Tensor:
     """`UNet.join` for a part; see `draft_network`."""
-    below, skip = both
+    rows, columns, taken_rows, taken_columns = matrices
     taken = _across(taken_rows, taken_columns, skip)
     return torch.cat([_across(rows, columns, below), taken], dim=1)
 
