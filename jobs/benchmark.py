@@ -35,7 +35,7 @@ from jobs.commit import Committer
 from jobs.plan import make_plan
 from jobs.settings import TrackSettings
 from jobs.stages import FRAME_ROW
-from jobs.track import track, versions
+from jobs.track import TrackProgress, track, versions
 from jobs.usage import CpuUsage
 from pipeline import measure
 from pipeline.checkpoint import describe, find_weights, load_model, save_model
@@ -114,6 +114,7 @@ class Together:
         waited_s: behind the start, in which a model had nothing to do, the mean of all models.
         seconds: decode, model and commit, each summed over its workers.
         cpu_s: CPU seconds, start included; see `jobs.usage.CpuUsage`.
+        start_cpu_s: of these, until the first rows came back.
     """
 
     frames: int
@@ -123,11 +124,21 @@ class Together:
     waited_s: float
     seconds: dict[str, float]
     cpu_s: dict[str, float]
+    start_cpu_s: dict[str, float]
 
     @property
     def overhead(self) -> float:
         """Share of all CPU time that neither decoders nor the model used."""
-        return (self.cpu_s["ray"] + self.cpu_s["driver"]) / sum(self.cpu_s.values())
+        return _neither(self.cpu_s)
+
+    @property
+    def overhead_at_work(self) -> float:
+        """The same behind the start."""
+        return _neither({role: s - self.start_cpu_s[role] for role, s in self.cpu_s.items()})
+
+
+def _neither(cpu_s: dict[str, float]) -> float:
+    return (cpu_s["ray"] + cpu_s["driver"]) / sum(cpu_s.values())
 
 
 @dataclass
@@ -346,12 +357,17 @@ class _Benchmark:
             decoder=self.limits,
         )
         out = Path(tempfile.mkdtemp(dir=self.folder))
+
+        def begin(progress: TrackProgress) -> None:
+            if progress.stage == "track":
+                usage.begin()
+
         with CpuUsage() as usage:
-            report = track(sources, out, settings)
+            report = track(sources, out, settings, on_progress=begin)
         if report.quarantined:
             raise InputError(f"{report.quarantined[0]['source']} cannot be read whole")
         shutil.rmtree(out)
-        return _together(report.frames, report.models, report.seconds, usage.seconds)
+        return _together(report.frames, report.models, report.seconds, usage)
 
     def _scaling(self, clip: Path) -> dict[str, Together]:
         found = {}
@@ -403,15 +419,15 @@ def _rows(video_id: str, shard: range) -> list[pa.Table]:
     return [*tables, pa.Table.from_pylist([end], FRAME_ROW)]
 
 
-def _together(
-    frames: int, models: int, seconds: dict[str, float], cpu_s: dict[str, float]
-) -> Together:
+def _together(frames: int, models: int, seconds: dict[str, float], usage: CpuUsage) -> Together:
     """Condense a run.
 
-    >>> cpu_s = {"decode": 2.0, "model": 16.0, "ray": 1.0, "driver": 1.0}
-    >>> run = _together(100, 2, {"ready": 10.0, "model": 16.0, "committed": 20.0}, cpu_s)
-    >>> run.rate, run.waited_s, run.overhead
-    (10.0, 2.0, 0.1)
+    >>> usage = CpuUsage()
+    >>> usage.seconds = {"decode": 2.0, "model": 16.0, "ray": 1.0, "driver": 1.0}
+    >>> usage.before = {"decode": 0.0, "model": 0.0, "ray": 0.5, "driver": 0.5}
+    >>> run = _together(100, 2, {"ready": 10.0, "model": 16.0, "committed": 20.0}, usage)
+    >>> run.rate, run.waited_s, run.overhead, run.overhead_at_work
+    (10.0, 2.0, 0.1, 0.05263157894736842)
     """
     at_work = seconds["committed"] - seconds["ready"]
     return Together(
@@ -421,7 +437,8 @@ def _together(
         rate=frames / at_work,
         waited_s=max(0.0, at_work - seconds["model"] / models),
         seconds=seconds,
-        cpu_s=cpu_s,
+        cpu_s=usage.seconds,
+        start_cpu_s=usage.before,
     )
 
 

@@ -267,14 +267,18 @@ def print_benchmark(report: BenchmarkReport, as_json: bool) -> None:
 def _print_together(title: str, runs: dict[str, Together]) -> None:
     """Rates and shares are of the time behind the start; stages run beside each other.
 
-    The last column is of all CPU time: Ray's own processes and the one that commits.
+    The last columns are Ray's own processes and the one that commits: their share of all CPU time,
+    and of that behind the start.
     """
 
     def share(run: Together, seconds: float) -> str:
         return f"{seconds / (run.wall_s - run.start_s):.1%}"
 
     print_table(
-        (title, "s", "start s", "frames/s", "decode", "model", "commit", "waited", "Ray's CPU"),
+        (
+            *(title, "s", "start s", "frames/s", "decode", "model", "commit", "waited"),
+            *("Ray's CPU", "behind start"),
+        ),
         [
             (
                 name,
@@ -284,10 +288,11 @@ def _print_together(title: str, runs: dict[str, Together]) -> None:
                 *(share(run, run.seconds[stage]) for stage in ("decode", "model", "commit")),
                 share(run, run.waited_s),
                 f"{run.overhead:.1%}",
+                f"{run.overhead_at_work:.1%}",
             )
             for name, run in runs.items()
         ],
-        right=tuple(range(1, 9)),
+        right=tuple(range(1, 10)),
     )
 
 

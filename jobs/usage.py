@@ -1,8 +1,8 @@
 """CPU time of a run on an embedded Ray, by what used it.
 
     with CpuUsage() as usage:
-        track(sources, out, settings)
-    usage.seconds["ray"]
+        track(sources, out, settings, on_progress=lambda _: usage.begin())
+    usage.seconds["ray"], usage.seconds["ray"] - usage.before["ray"]
 
 Ray's share of a machine cannot be seen from the time that stages take: its own processes run
 beside them.  So the processes below this one are sampled until they end.
@@ -18,6 +18,7 @@ import psutil
 
 _INTERVAL_S = 0.5  # of what a process did before it ended, up to so much is missed
 _ROLES = {"DecodeStage": "decode", "decoder_child": "decode", "DetectStage": "model"}
+_ALL_ROLES = ("decode", "model", "ray", "driver")
 
 
 class CpuUsage:
@@ -29,17 +30,19 @@ class CpuUsage:
             "model": the model's workers,
             "ray": all other processes, which are Ray's own,
             "driver": this process, which schedules, links and commits; not counting the sampling.
+        before: of `seconds`, what was used before `begin`; all zero where that was never called.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.before = dict.fromkeys(_ALL_ROLES, 0.0)
         self._seen: dict[tuple[int, float], tuple[str, float]] = {}
         self._sampling = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> CpuUsage:
-        self._before = time.process_time()
+        self._entered = time.process_time()
         self._thread.start()
         return self
 
@@ -51,10 +54,19 @@ class CpuUsage:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self.seconds = dict.fromkeys(("decode", "model", "ray"), 0.0)
-        for role, seconds in self._seen.values():
-            self.seconds[role] += seconds
-        self.seconds["driver"] = time.process_time() - self._before - self._sampling
+        self.seconds = self._used()
+
+    def begin(self) -> None:
+        """What was used until the first call is start-up; the sample is half a second old."""
+        if not any(self.before.values()):
+            self.before = self._used()
+
+    def _used(self) -> dict[str, float]:
+        used = dict.fromkeys(_ALL_ROLES, 0.0)
+        for role, seconds in list(self._seen.values()):  # the thread goes on
+            used[role] += seconds
+        used["driver"] = time.process_time() - self._entered - self._sampling
+        return used
 
     def _sample(self) -> None:
         family = psutil.Process()
@@ -68,7 +80,7 @@ class CpuUsage:
                 except psutil.Error:  # it has ended
                     continue
                 self._seen[key] = (role, times.user + times.system)
-        self._sampling = time.thread_time()
+            self._sampling = time.thread_time()
 
 
 def _role(name: str, command: list[str]) -> str:

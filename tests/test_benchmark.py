@@ -92,6 +92,8 @@ def test_everything_is_measured(tmp_path, capsys, clips):
     assert 0 < together.start_s <= together.wall_s
     assert min(together.cpu_s.values()) > 0
     assert 0 < together.overhead < 1
+    assert 0 < sum(together.start_cpu_s.values()) < sum(together.cpu_s.values())
+    assert 0 < together.overhead_at_work < 1
     assert [scale.frames for scale in report.scaling.values()] == [30 for _ in clips]
     assert report.ratios["model, reference / reference"] == 1
     assert report.ratios["file to table / reference loop"] > 0
@@ -101,3 +103,14 @@ def test_everything_is_measured(tmp_path, capsys, clips):
     print_benchmark(report, as_json=True)
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["ratios"] == report.ratios
+
+
+def test_random_weights_are_looked_at_once(rally):
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    settings = BenchmarkSettings(
+        width=0.0625, runtimes=("openvino-int8",), video=rally, repeats=1, workers=1
+    )
+    report = benchmark(settings, lambda name, rate=None: None)
+    assert report.model["quantized"]["benchmark"]
+    assert report.ratios["windows looked at twice in openvino-int8"] == 0
