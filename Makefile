@@ -30,7 +30,7 @@ check: $(VENV)/.ready-dev
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c $(CONSTRAINTS) -e .
+	$(BIN)/pip install -q -c $(CONSTRAINTS) -e '.[openvino]'
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready

@@ -249,6 +249,7 @@ def track_here(
     from jobs.track import track as run
 
     sources = find_sources(inputs)
+    name_what_is_faster(settings)
     with progress("tracking") as report:
 
         def on_progress(step: TrackProgress) -> None:
@@ -257,3 +258,18 @@ def track_here(
             report(step.done, step.total, unit, step.stage, videos)
 
         return run(sources, out, settings, fresh, on_progress)
+
+
+def name_what_is_faster(settings: TrackSettings) -> None:
+    """Nobody should learn in the morning that the night could have been a quarter as long."""
+    from jobs.cluster import count_gpus
+    from pipeline.runtime import openvino_available
+
+    if settings.runtime != "auto" or settings.device == "cuda" or openvino_available():
+        return
+    if settings.device == "cpu" or not count_gpus():
+        click.echo(
+            "PyTorch computes the model; on a CPU OpenVINO is several times as fast: "
+            "pip install 'tracknet[openvino]'",
+            err=True,
+        )

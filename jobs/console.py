@@ -156,7 +156,7 @@ def print_report(report: TrackReport, out: Path, as_json: bool) -> None:
     seconds = report.seconds
     print(
         f"{report.videos} videos tracked, {report.skipped} complete before; {report.frames} frames,"
-        f" ball in {rate}; {seconds['wall']:.1f} s"
+        f" ball in {rate}; {report.runtime}, {seconds['wall']:.1f} s"
         f" (start {seconds['start']:.1f}, decode {seconds['decode']:.1f},"
         f" model {seconds['model']:.1f}, commit {seconds['commit']:.2f})"
     )

@@ -83,6 +83,7 @@ class TrackReport:
         videos: published by this run.
         skipped: complete before.
         models: that worked side by side.
+        runtime: what computed them, nothing left to `auto`.
         frames, detected: rows made by this run, and those with a ball.
         quarantined: what is wrong, by source, also from runs before; see `schemas.tables`.
         seconds: wall, decode, model, commit; start, until Ray ran; ready, until the model took its
@@ -93,6 +94,7 @@ class TrackReport:
     videos: int
     skipped: int
     models: int
+    runtime: str
     frames: int
     detected: int
     quarantined: list[dict[str, Any]]
@@ -199,6 +201,7 @@ class _Run:
             videos=totals.videos,
             skipped=skipped,
             models=self.models,
+            runtime=self.choice.name,
             frames=totals.frames,
             detected=totals.detected,
             quarantined=quarantined,

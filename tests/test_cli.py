@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from commands.archive import name_what_is_faster
+from jobs.settings import TrackSettings
 from tests.runs import ROOT, run
 
 
@@ -70,3 +72,22 @@ def test_weights_show(tiny_weights):
     shown = json.loads(run("weights", "show", tiny_weights).stdout)
     assert shown["arch"] == "v5"
     assert shown["config"]["width"] == 0.0625
+
+
+@pytest.mark.parametrize(
+    ("runtime", "device", "installed", "gpus", "told"),
+    [
+        ("auto", "auto", False, 0, True),
+        ("auto", "cpu", False, 1, True),
+        ("auto", "auto", False, 1, False),
+        ("auto", "cuda", False, 1, False),
+        ("auto", "auto", True, 0, False),
+        ("torch", "auto", False, 0, False),
+    ],
+)
+def test_a_slow_night_is_foretold(monkeypatch, capsys, runtime, device, installed, gpus, told):
+    monkeypatch.setattr("pipeline.runtime.openvino_available", lambda: installed)
+    monkeypatch.setattr("jobs.cluster.count_gpus", lambda: gpus)
+    name_what_is_faster(TrackSettings("v5-nano", runtime=runtime, device=device))
+    printed = capsys.readouterr()
+    assert ("tracknet[openvino]" in printed.err, printed.out) == (told, "")

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from pipeline.runtime import RUNTIMES
 from tests.runs import ARCHIVE, check_one_row_per_frame, rows, run
 from tests.videos import make_video, truncate
 
@@ -17,6 +18,7 @@ def test_one_row_per_frame(undisturbed):
     assert report["videos"] == 3
     assert report["frames"] == sum(ARCHIVE.values())
     assert report["quarantined"] == []
+    assert report["runtime"] in set(RUNTIMES) - {"auto"}
     assert all(table["x_px"].null_count < len(table) for table in tables.values())
     assert not list((out / "staging").glob("*/*"))
 
