@@ -261,7 +261,7 @@ def track_here(
 
 
 def name_what_is_faster(settings: TrackSettings) -> None:
-    """Nobody should learn in the morning that the night could have been a quarter as long."""
+    """Say where OpenVINO is missing: nobody should learn of it after a night in PyTorch."""
     from jobs.cluster import count_gpus
     from pipeline.runtime import openvino_available
 
@@ -269,7 +269,7 @@ def name_what_is_faster(settings: TrackSettings) -> None:
         return
     if settings.device == "cpu" or not count_gpus():
         click.echo(
-            "PyTorch computes the model; on a CPU OpenVINO is several times as fast: "
+            "PyTorch computes the model; on a CPU OpenVINO is faster, often several times: "
             "pip install 'tracknet[openvino]'",
             err=True,
         )

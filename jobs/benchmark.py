@@ -129,15 +129,15 @@ class Together:
     @property
     def overhead(self) -> float:
         """Share of all CPU time that neither decoders nor the model used."""
-        return _neither(self.cpu_s)
+        return _overhead(self.cpu_s)
 
     @property
     def overhead_at_work(self) -> float:
         """The same behind the start."""
-        return _neither({role: s - self.start_cpu_s[role] for role, s in self.cpu_s.items()})
+        return _overhead({role: s - self.start_cpu_s[role] for role, s in self.cpu_s.items()})
 
 
-def _neither(cpu_s: dict[str, float]) -> float:
+def _overhead(cpu_s: dict[str, float]) -> float:
     return (cpu_s["ray"] + cpu_s["driver"]) / sum(cpu_s.values())
 
 

@@ -1,7 +1,9 @@
 """CPU time of a run on an embedded Ray, by what used it.
 
     with CpuUsage() as usage:
-        track(sources, out, settings, on_progress=lambda _: usage.begin())
+        ...  # start-up
+        usage.begin()
+        ...  # work
     usage.seconds["ray"], usage.seconds["ray"] - usage.before["ray"]
 
 Ray's share of a machine cannot be seen from the time that stages take: its own processes run
