@@ -25,8 +25,9 @@ test-gpu: $(VENV)/.ready-dev
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -q --doctest-modules pipeline schemas jobs
+	rm -rf $(VENV)/typed && mkdir -p $(VENV)/typed/tracknet
+	ln -s $(CURDIR)/tracknet/*.py $(addprefix $(CURDIR)/,commands jobs pipeline schemas) $(VENV)/typed/tracknet
+	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p tracknet
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

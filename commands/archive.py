@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.cluster import run_on_cluster
-from commands.options import PARTIAL, address_option, as_json, cutting_options, runtime_option
+from tracknet.commands.cluster import run_on_cluster
+from tracknet.commands.options import (
+    PARTIAL,
+    address_option,
+    as_json,
+    cutting_options,
+    runtime_option,
+)
 
 if TYPE_CHECKING:
-    from jobs.settings import TrackSettings
-    from jobs.track import TrackProgress, TrackReport
+    from tracknet.jobs.settings import TrackSettings
+    from tracknet.jobs.track import TrackProgress, TrackReport
 
 
 @click.command()
@@ -37,13 +43,13 @@ def plan(
     tracknet plan matches/ 'more/**/*.mp4'
     tracknet plan archive.txt --shard-seconds 60 --json
     """
-    from jobs.console import print_plan, progress
-    from jobs.plan import make_plan
-    from jobs.sources import find_sources
-    from pipeline.checkpoint import load_model
-    from pipeline.decoder import DecoderLimits
-    from pipeline.engine import DetectorSettings
-    from pipeline.models.blocks import window_spec
+    from tracknet.commands.console import print_plan, progress
+    from tracknet.jobs.plan import make_plan
+    from tracknet.jobs.sources import find_sources
+    from tracknet.pipeline.decoding.decoder import DecoderLimits
+    from tracknet.pipeline.models.blocks import window_spec
+    from tracknet.pipeline.models.checkpoint import load_model
+    from tracknet.pipeline.tracking.engine import DetectorSettings
 
     sources = find_sources(inputs)
     spec = window_spec(load_model(weights))
@@ -152,10 +158,10 @@ def track(
     tracknet track matches/ --out tables/ --runtime openvino-int8
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
     """
-    from jobs.console import print_report
-    from jobs.settings import TrackSettings
-    from pipeline.engine import DetectorSettings
-    from pipeline.link import LinkSettings
+    from tracknet.commands.console import print_report
+    from tracknet.jobs.settings import TrackSettings
+    from tracknet.pipeline.tracking.engine import DetectorSettings
+    from tracknet.pipeline.tracking.link import LinkSettings
 
     settings = TrackSettings(
         weights=weights,
@@ -174,7 +180,7 @@ def track(
         retry_quarantined=retry,
     )
     if address:
-        from pipeline.checkpoint import find_weights
+        from tracknet.pipeline.models.checkpoint import find_weights
 
         there = {
             "inputs": tuple(os.path.abspath(text) for text in inputs),  # noqa: PTH100 - or a glob
@@ -198,8 +204,8 @@ def inspect(out: Path, show_all: bool, as_json: bool) -> None:
     tracknet inspect tables/
     tracknet inspect tables/ --json | jq .totals
     """
-    from jobs.console import print_inventory
-    from schemas.store import Store
+    from tracknet.commands.console import print_inventory
+    from tracknet.schemas.store import Store
 
     print_inventory(Store(out), show_all, as_json)
 
@@ -220,10 +226,10 @@ def render(video: Path, tracks: Path, out: Path, tail: int, max_height: int | No
     tracknet render final.mp4 --tracks tables/ --out ball.mp4
     tracknet render final.mp4 --tracks tables/ --out path.png
     """
-    from jobs.console import progress
-    from jobs.show import ball_rows, trajectory_of
-    from pipeline import render as drawing
-    from schemas.store import Store
+    from tracknet.commands.console import progress
+    from tracknet.jobs.show import ball_rows, trajectory_of
+    from tracknet.pipeline.pictures import render as drawing
+    from tracknet.schemas.store import Store
 
     table = trajectory_of(Store(tracks), video)
     if out.suffix.lower() == ".png":
@@ -244,9 +250,9 @@ def render(video: Path, tracks: Path, out: Path, tail: int, max_height: int | No
 def track_here(
     inputs: tuple[str, ...], out: Path, settings: TrackSettings, fresh: bool
 ) -> TrackReport:
-    from jobs.console import progress
-    from jobs.sources import find_sources
-    from jobs.track import track as run
+    from tracknet.commands.console import progress
+    from tracknet.jobs.sources import find_sources
+    from tracknet.jobs.track import track as run
 
     sources = find_sources(inputs)
     name_what_is_faster(settings)
@@ -262,8 +268,8 @@ def track_here(
 
 def name_what_is_faster(settings: TrackSettings) -> None:
     """Say where OpenVINO is missing: nobody should learn of it after a night in PyTorch."""
-    from jobs.cluster import count_gpus
-    from pipeline.runtime import openvino_available
+    from tracknet.jobs.cluster import count_gpus
+    from tracknet.pipeline.runtimes.runtime import openvino_available
 
     if settings.runtime != "auto" or settings.device == "cuda" or openvino_available():
         return

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from commands.options import as_json
+from tracknet.commands.options import as_json
 
 
 @click.group()
@@ -32,7 +32,7 @@ def list_jobs(address: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from jobs.console import print_table
+    from tracknet.commands.console import print_table
 
     found = _cluster(address).jobs()
     if as_json:
@@ -85,7 +85,7 @@ def stop(job_id: str, address: str) -> None:
 
 
 def _cluster(address: str) -> Any:
-    from jobs.submit import Cluster
+    from tracknet.jobs.submit import Cluster
 
     cluster = Cluster(address)
     click.echo(f"cluster {cluster.address}", err=True)
@@ -100,7 +100,7 @@ def run_on_cluster(address: str, context: click.Context, **absolute: Any) -> int
         context: of the command.
         absolute: parameters that mean something else there, replaced.
     """
-    from jobs.submit import exit_code
+    from tracknet.jobs.submit import exit_code
 
     cluster = _cluster(address)
     job_id = cluster.submit(_arguments(context, absolute))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from commands.options import PARTIAL, as_json, labels_argument, split_option
+from tracknet.commands.options import PARTIAL, as_json, labels_argument, split_option
 
 
 @click.command()
@@ -22,8 +22,8 @@ def clips(root: Path, split: str | None, paths: bool, as_json: bool) -> None:
     tracknet clips labelled/
     tracknet clips labelled/ --split test --paths > test.txt
     """
-    from jobs.scores import clip_rows, print_clips
-    from pipeline.datasets import by_split, find_clips
+    from tracknet.commands.scores import clip_rows, print_clips
+    from tracknet.pipeline.datasets import by_split, find_clips
 
     found = find_clips(root)
     chosen = by_split(found, split) if split else found
@@ -63,12 +63,12 @@ def evaluate(
     tracknet evaluate tables/ --labels labelled/ --split test
     tracknet evaluate tables/ --labels labelled/ --space source --tolerance 10 --picture scores.png
     """
-    from jobs.console import progress
-    from jobs.evaluate import Protocol
-    from jobs.evaluate import evaluate as run
-    from jobs.scores import plot_evaluation, print_evaluation
-    from pipeline.datasets import by_split, find_clips
-    from schemas.store import Store
+    from tracknet.commands.console import progress
+    from tracknet.commands.scores import plot_evaluation, print_evaluation
+    from tracknet.jobs.evaluate import Protocol
+    from tracknet.jobs.evaluate import evaluate as run
+    from tracknet.pipeline.datasets import by_split, find_clips
+    from tracknet.schemas.store import Store
 
     found = find_clips(root)
     chosen = by_split(found, split) if split else found

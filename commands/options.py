@@ -10,7 +10,7 @@ import click
 
 PARTIAL = 3  # done, but not with everything; what is missing is named
 DEFAULT_WEIGHTS = "v5-nano"
-# As in pipeline.runtime, which is not imported here: PyTorch would come with it.
+# As in pipeline.runtimes.runtime, which is not imported here: PyTorch would come with it.
 RUNTIMES = (
     "auto", "torch", "torch-bf16", "torch-fp16", "compiled-fp16", "compiled-bf16", "openvino",
     "openvino-bf16", "openvino-int8", "openvino-int8-bf16",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from commands.archive import track_here
-from commands.options import DEFAULT_WEIGHTS, runtime_option
+from tracknet.commands.archive import track_here
+from tracknet.commands.options import DEFAULT_WEIGHTS, runtime_option
 
 
 @click.command()
@@ -23,8 +23,8 @@ def synth(out: Path, clips: int, seed: int, sport: str) -> None:
     \b
     tracknet synth --out rallies/ --clips 20 --seed 7
     """
-    from jobs.console import progress
-    from pipeline.synth import SynthConfig, write_dataset
+    from tracknet.commands.console import progress
+    from tracknet.pipeline.synth import SynthConfig, write_dataset
 
     with progress("drawing rallies") as report:
         paths = write_dataset(
@@ -45,15 +45,15 @@ def demo(out: Path, weights: str, seed: int, runtime: str) -> None:
     \b
     tracknet demo --out demo/
     """
-    from jobs.console import print_inventory, print_report, progress
-    from jobs.evaluate import Protocol, evaluate
-    from jobs.settings import TrackSettings
-    from jobs.show import ball_rows, trajectory_of
-    from pipeline import render as drawing
-    from pipeline.datasets import find_clips
-    from pipeline.metrics import FIGURES
-    from pipeline.synth import SynthConfig, write_dataset
-    from schemas.store import Store
+    from tracknet.commands.console import print_inventory, print_report, progress
+    from tracknet.jobs.evaluate import Protocol, evaluate
+    from tracknet.jobs.settings import TrackSettings
+    from tracknet.jobs.show import ball_rows, trajectory_of
+    from tracknet.pipeline.datasets import find_clips
+    from tracknet.pipeline.pictures import render as drawing
+    from tracknet.pipeline.scoring.metrics import FIGURES
+    from tracknet.pipeline.synth import SynthConfig, write_dataset
+    from tracknet.schemas.store import Store
 
     with progress("drawing a rally") as report:
         (rally,) = write_dataset(

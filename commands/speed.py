@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.options import RUNTIMES, as_json
+from tracknet.commands.options import RUNTIMES, as_json
 
 if TYPE_CHECKING:
-    from pipeline.decoder import Backend
+    from tracknet.pipeline.decoding.decoder import Backend
 
 
 @click.command()
@@ -53,9 +53,9 @@ def benchmark(
     tracknet benchmark --width 0.25 --frames 900 --json
     tracknet benchmark --weights v5-nano --scaling --clips 1,10 --minutes 1,10
     """
-    from jobs.benchmark import BenchmarkSettings
-    from jobs.benchmark import benchmark as run
-    from jobs.console import print_benchmark
+    from tracknet.commands.console import print_benchmark
+    from tracknet.jobs.benchmark.run import BenchmarkSettings
+    from tracknet.jobs.benchmark.run import benchmark as run
 
     if scaling:
         settings |= {"clips": _numbers(clips, int), "minutes": _numbers(minutes, float)}

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.cluster import run_on_cluster
-from commands.options import address_option, as_json, labels_argument, options
+from tracknet.commands.cluster import run_on_cluster
+from tracknet.commands.options import address_option, as_json, labels_argument, options
 
 if TYPE_CHECKING:
-    from jobs.train import TrainSettings
-    from pipeline.training import Progress
+    from tracknet.jobs.train import TrainSettings
+    from tracknet.pipeline.training import Progress
 
 training_options = options(
     click.option("--model", multiple=True, metavar="KEY=VALUE",
@@ -80,7 +80,7 @@ def train(
     tracknet train labelled/ --out runs/wide --init-from v5-nano --minutes 90
     """
     if address:
-        from pipeline.checkpoint import find_weights
+        from tracknet.pipeline.models.checkpoint import find_weights
 
         start = options["init_from"]
         there = {"init_from": find_weights(start) if start else None}
@@ -88,9 +88,9 @@ def train(
     from dataclasses import replace
     from importlib.util import find_spec
 
-    from jobs.console import print_training, progress
-    from jobs.train import train_model
-    from pipeline.training.state import plot_curves
+    from tracknet.commands.console import print_training, progress
+    from tracknet.jobs.train import train_model
+    from tracknet.pipeline.training.state import plot_curves
 
     settings = replace(_train_settings(root, out, arch, options), processes=processes)
     with progress("decoding") as report:
@@ -123,10 +123,10 @@ def compare(root: Path, what: str, out: Path, as_json: bool, **options: Any) -> 
     \b
     tracknet compare labelled/ models --out runs/compare --model width=0.125 --steps 2000
     """
-    from jobs.compare import COMPARISONS, Variant
-    from jobs.compare import compare as run
-    from jobs.console import progress
-    from jobs.scores import print_comparison
+    from tracknet.commands.console import progress
+    from tracknet.commands.scores import print_comparison
+    from tracknet.jobs.compare import COMPARISONS, Variant
+    from tracknet.jobs.compare import compare as run
 
     variants = COMPARISONS[what]
     stage = what
@@ -146,13 +146,13 @@ def compare(root: Path, what: str, out: Path, as_json: bool, **options: Any) -> 
 
 
 def _train_settings(root: Path, out: Path, arch: str, options: dict[str, Any]) -> TrainSettings:
-    from jobs.train import (
+    from tracknet.jobs.train import (
         TrainSettings,
         key_values,
         resolve_device,
         training_config,
     )
-    from pipeline.datasets import user_cache
+    from tracknet.pipeline.datasets import user_cache
 
     budget = {name: options[name] for name in ("steps", "epochs", "minutes")}
     return TrainSettings(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from commands.options import (
+from tracknet.commands.options import (
     RUNTIMES,
     as_json,
     options,
@@ -24,8 +24,8 @@ def models(as_json: bool) -> None:
     tracknet models
     tracknet models --json
     """
-    from jobs.console import print_models
-    from pipeline.complexity import model_cards
+    from tracknet.commands.console import print_models
+    from tracknet.pipeline.models.complexity import model_cards
 
     print_models(model_cards(), as_json)
 
@@ -46,7 +46,7 @@ def convert(src: Path, arch: str, out: Path) -> None:
     \b
     tracknet weights convert TrackNetV5.pth --arch v5 --out v5.safetensors
     """
-    from pipeline.convert import convert as convert_weights
+    from tracknet.pipeline.models.convert import convert as convert_weights
 
     info = convert_weights(src, arch, out)
     click.echo(f"{out}: {info.arch}, {info.parameters / 1e6:.2f} M parameters, {info.hash[:16]}")
@@ -62,7 +62,7 @@ def show(file: str) -> None:
     """
     from dataclasses import asdict
 
-    from pipeline.checkpoint import describe
+    from tracknet.pipeline.models.checkpoint import describe
 
     click.echo(json.dumps(asdict(describe(file)), indent=1))
 
@@ -96,9 +96,9 @@ def quantize(
     \b
     tracknet weights quantize v5.safetensors --data labelled/
     """
-    from jobs.console import progress
-    from jobs.quality import ClipSource, make_quantized
-    from pipeline.datasets import user_cache
+    from tracknet.commands.console import progress
+    from tracknet.jobs.quality import ClipSource, make_quantized
+    from tracknet.pipeline.datasets import user_cache
 
     with progress("decoding") as report:
         train, val = (
@@ -149,10 +149,10 @@ def check(
     tracknet weights check v5.safetensors --data labelled/ --runtime openvino-int8
     tracknet weights check v5-nano --data labelled/ --frames 500
     """
-    from jobs.console import print_verdicts, progress
-    from jobs.quality import ClipSource
-    from jobs.quality import check as run
-    from pipeline.datasets import user_cache
+    from tracknet.commands.console import print_verdicts, progress
+    from tracknet.jobs.quality import ClipSource
+    from tracknet.jobs.quality import check as run
+    from tracknet.pipeline.datasets import user_cache
 
     with progress("checking") as report:
         source = ClipSource(

@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 
-from jobs import INSIDE_JOB
+from tracknet.jobs import INSIDE_JOB
 
 OBJECT_STORE_BYTES = 1 << 30
 

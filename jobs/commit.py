@@ -2,7 +2,7 @@
 
 Rows come in any order, from any worker, perhaps twice.  A `Committer` gathers them per shard,
 stages a shard when it is whole, and publishes a video when all its shards are staged.  Only then,
-with the candidates of all its frames at hand, the ball is told from the rest (`pipeline.link`), so
+with the candidates of all its frames at hand, the ball is told from the rest (`tracking.link`), so
 a trajectory does not depend on how the video was cut.  What was
 staged before a crash is taken as it is.  It keeps in memory only the rows of shards in flight.
 """
@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.plan import PlannedVideo, Unreadable, video_from_row
-from pipeline.engine import DetectorSettings
-from pipeline.link import Candidates, bridge, link
-from pipeline.video import Video
-from schemas.store import ResultKey, Store
-from schemas.tables import (
+from tracknet.jobs.plan import PlannedVideo, Unreadable, video_from_row
+from tracknet.pipeline.decoding.video import Video
+from tracknet.pipeline.tracking.engine import DetectorSettings
+from tracknet.pipeline.tracking.link import Candidates, bridge, link
+from tracknet.schemas.store import ResultKey, Store
+from tracknet.schemas.tables import (
     ABSENT,
     BRIDGED,
     DETECTED,
@@ -35,7 +35,7 @@ from schemas.tables import (
     UNDECODABLE,
 )
 
-_LINK_WIDTH = 512  # px; see `pipeline.link`
+_LINK_WIDTH = 512  # px; see `pipeline.tracking.link`
 
 
 @dataclass

@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from jobs.train import TrainSettings, train_model
-from pipeline.checkpoint import describe, load_model
-from pipeline.datasets import Clip, by_split, find_clips, load_clip
-from pipeline.metrics import Counts, bootstrap_interval
-from pipeline.models.blocks import window_spec
-from pipeline.training import Progress, with_changes
-from pipeline.training.validation import validate, validation_windows
-from schemas import parquet
+from tracknet.jobs.train import TrainSettings, train_model
+from tracknet.pipeline.datasets import Clip, by_split, find_clips, load_clip
+from tracknet.pipeline.models.blocks import window_spec
+from tracknet.pipeline.models.checkpoint import describe, load_model
+from tracknet.pipeline.scoring.metrics import Counts, bootstrap_interval
+from tracknet.pipeline.training import Progress, with_changes
+from tracknet.pipeline.training.validation import validate, validation_windows
+from tracknet.schemas import parquet
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.datasets import Clip, clip_id, clip_labels
-from pipeline.datasets.windowed import UNLABELLED
-from pipeline.errors import InputError
-from pipeline.labels import VISIBILITIES
-from pipeline.metrics import (
+from tracknet.pipeline.datasets import Clip, clip_id, clip_labels
+from tracknet.pipeline.datasets.windowed import UNLABELLED
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.scoring.labels import VISIBILITIES
+from tracknet.pipeline.scoring.metrics import (
     FIGURES,
     PROTOCOL_SIZE,
     Counts,
@@ -35,8 +35,8 @@ from pipeline.metrics import (
     score_clip,
     threshold_sweep,
 )
-from schemas.store import Store
-from schemas.tables import EVAL_FRAMES, EVAL_METRICS
+from tracknet.schemas.store import Store
+from tracknet.schemas.tables import EVAL_FRAMES, EVAL_METRICS
 
 MIN_SCORES = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95)
 """The sweep; 0 keeps every ball that the run found."""

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.decoder import Decoder, DecoderLimits
-from pipeline.errors import VideoError
-from pipeline.video import Video
-from pipeline.windows import Shard, WindowSpec, cut_shards
-from schemas.store import Store
+from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
+from tracknet.pipeline.decoding.video import Video
+from tracknet.pipeline.errors import VideoError
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.tracking.windows import Shard, cut_shards
+from tracknet.schemas.store import Store
 
 PROBE_THREADS = 4
 
@@ -38,7 +39,7 @@ class PlannedVideo:
     """A video as the driver keeps it: small, whatever its length.
 
     Attributes:
-        video_id, source: see `pipeline.video.Video`.
+        video_id, source: see `pipeline.decoding.video.Video`.
         copies: other sources with the same content.
         frames: rows to come.
         duration_s: None without a clock.
@@ -84,7 +85,7 @@ def make_plan(
 
     Args:
         sources: from `jobs.sources.find_sources`.
-        spec, stride, shard_seconds: how shards are cut, see `pipeline.windows.cut_shards`.
+        spec, stride, shard_seconds: how shards are cut, see `pipeline.tracking.windows.cut_shards`.
         limits: of the decoder processes that probe.
         store: where probed videos are kept and looked up; None to leave no trace.
         on_progress: called with the number of sources done.

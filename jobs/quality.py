@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.checkpoint import find_weights, load_model, weights_hash
-from pipeline.datasets import Clip, LabelledClip, by_split, find_clips, load_clip
-from pipeline.errors import InputError
-from pipeline.models.blocks import window_spec
-from pipeline.parity import Verdict, check_weights, judge, middle
-from pipeline.quantize import (
+from tracknet.pipeline.datasets import Clip, LabelledClip, by_split, find_clips, load_clip
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.models.blocks import window_spec
+from tracknet.pipeline.models.checkpoint import find_weights, load_model, weights_hash
+from tracknet.pipeline.runtimes.parity import Verdict, check_weights, judge, middle
+from tracknet.pipeline.runtimes.quantize import (
     cache_path,
     has_quantized,
     quantize_weights,
     save_quantized,
 )
-from pipeline.runtime import (
+from tracknet.pipeline.runtimes.runtime import (
     SecondLook,
     TorchRuntime,
     computes_bf16,
@@ -31,7 +31,7 @@ from pipeline.runtime import (
     openvino_available,
     resolve,
 )
-from pipeline.windows import WindowSpec
+from tracknet.pipeline.spec import WindowSpec
 
 CALIBRATION_CLIPS = 24  # spread over the folder: decoding all of it would take longer than NNCF
 
@@ -81,7 +81,7 @@ class QuantizedResult:
 
     Attributes:
         path: of the network; None where it failed and nobody asked for a file.
-        again: share of the judged windows that were looked at twice, see `pipeline.second_look`.
+        again: share of the judged windows that were looked at twice, see `runtimes.second_look`.
         verdict: on clips that it was not calibrated on.
     """
 

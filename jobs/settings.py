@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.decoder import DecoderLimits
-from pipeline.engine import DetectorSettings
-from pipeline.errors import InputError
+from tracknet.pipeline.decoding.decoder import DecoderLimits
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.tracking.engine import DetectorSettings
 
 if TYPE_CHECKING:
-    from pipeline.runtime import RuntimeChoice
+    from tracknet.pipeline.runtimes.runtime import RuntimeChoice
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class TrackSettings:
         weights: name of shipped weights, or a safetensors file.
         detector: stride, peak finding, threshold; with the weights they decide the rows.
         device: `auto`, `cpu`, `cuda`.
-        runtime: what computes the model, see `pipeline.runtime`.
+        runtime: what computes the model, see `pipeline.runtimes.runtime`.
         batch: windows that the model computes at once; 0 chooses by the device.
         shard_seconds: least length of a shard; changes no row.
         workers: decode workers, each a core; 0 chooses by the machine.

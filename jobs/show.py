@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.decoder import Decoder
-from pipeline.errors import InputError
-from pipeline.render import BallRow
-from schemas.store import Store
-from schemas.tables import DETECTED, UNDECODABLE
+from tracknet.pipeline.decoding.decoder import Decoder
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.pictures.render import BallRow
+from tracknet.schemas.store import Store
+from tracknet.schemas.tables import DETECTED, UNDECODABLE
 
 
 def trajectory_of(store: Store, video: Path) -> pa.Table:

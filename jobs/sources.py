@@ -14,8 +14,8 @@ import glob
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.errors import InputError
-from pipeline.probe import PICTURE_SUFFIXES
+from tracknet.pipeline.decoding.probe import PICTURE_SUFFIXES
+from tracknet.pipeline.errors import InputError
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}

@@ -22,21 +22,22 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from jobs.plan import video_from_row
-from jobs.settings import TrackSettings
-from pipeline.background import median_background
-from pipeline.decoder import Decoder, ShardReader
-from pipeline.engine import Detection, Detector, FrameChunk
-from pipeline.errors import VideoError
-from pipeline.peaks import to_source
-from pipeline.video import Video
-from pipeline.windows import Chunk, Shard, WindowSpec, cut_chunks, needed_frames
-from schemas.store import Store
-from schemas.tables import CANDIDATES
+from tracknet.jobs.plan import video_from_row
+from tracknet.jobs.settings import TrackSettings
+from tracknet.pipeline.decoding.background import median_background
+from tracknet.pipeline.decoding.decoder import Decoder, FrameReader
+from tracknet.pipeline.decoding.video import Video
+from tracknet.pipeline.errors import VideoError
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.tracking.engine import Detection, Detector, FrameChunk
+from tracknet.pipeline.tracking.peaks import to_source
+from tracknet.pipeline.tracking.windows import Chunk, Shard, cut_chunks, needed_frames
+from tracknet.schemas.store import Store
+from tracknet.schemas.tables import CANDIDATES
 
 if TYPE_CHECKING:
-    from pipeline.quantize import Quantized
-    from pipeline.runtime import RuntimeChoice
+    from tracknet.pipeline.runtimes.quantize import Quantized
+    from tracknet.pipeline.runtimes.runtime import RuntimeChoice
 
 CHUNK_ROW = pa.schema(
     [
@@ -93,7 +94,7 @@ class DecodeStage:
         started, decode_s = time.perf_counter(), 0.0
         video = video_from_row(self.store.read_video(video_id))
         needed = needed_frames(owned, video.frames, self.spec, self.stride)
-        reader = self.decoder.read(video, Shard(owned, needed), self.spec.width, self.spec.height)
+        reader = self.decoder.read(video, needed, self.spec.width, self.spec.height)
         report: dict[str, Any] = {"owned": [owned.start, owned.stop], "answered": 0}
         try:
             background = self._background_of(video)
@@ -122,7 +123,7 @@ class DecodeStage:
             self.background = (video.video_id, picture)
         return self.background[1]
 
-    def _chunks(self, reader: ShardReader, video: Video, shard: Shard) -> Iterator[FrameChunk]:
+    def _chunks(self, reader: FrameReader, video: Video, shard: Shard) -> Iterator[FrameChunk]:
         """Assemble the decoder's batches into chunks; one without any picture is left out."""
         chunks = cut_chunks(shard, video.frames, self.spec, self.stride, self.settings.chunk_frames)
         waiting = list(chunks)
@@ -236,8 +237,8 @@ class DetectStage:
         threads: int,
     ) -> None:
         # Only here: the workers that decode start in half the time without PyTorch.
-        from pipeline.checkpoint import load_model_bytes
-        from pipeline.runtime import open_runtime
+        from tracknet.pipeline.models.checkpoint import load_model_bytes
+        from tracknet.pipeline.runtimes.runtime import open_runtime
 
         found: ModelFiles = ray.get(files)
         model = load_model_bytes(found.weights, found.name)

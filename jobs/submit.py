@@ -15,13 +15,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from jobs import FLAGS, INSIDE_JOB
-from pipeline.errors import TrackNetError
+from tracknet.jobs import FLAGS, INSIDE_JOB
+from tracknet.pipeline.errors import TrackNetError
 
-_CODE = ("pipeline", "jobs", "schemas", "commands", "cli.py")
+_CODE = ("pipeline", "jobs", "schemas", "commands")
 _POLL_S = 1.0
 _READY_S = 60.0  # a cluster answers some seconds before it can run a job
 _NOT_READY = "No available agent"
@@ -100,7 +101,7 @@ class Cluster:
             while True:
                 try:
                     return self._client.submit_job(
-                        entrypoint="python -m cli " + shlex.join(arguments),
+                        entrypoint="python -m tracknet " + shlex.join(arguments),
                         runtime_env={"working_dir": folder, "env_vars": {**FLAGS, INSIDE_JOB: "1"}},
                         metadata={"project": "tracknet"},
                     )
@@ -174,13 +175,13 @@ def _state(info: Any) -> JobState:
 
 
 def _copy_code(folder: Path) -> None:
-    root = Path(__file__).parent.parent
-    only_code = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.pyc")
-    for name in _CODE:
-        if (root / name).is_dir():
-            shutil.copytree(root / name, folder / name, ignore=only_code)
-        else:
-            shutil.copy2(root / name, folder / name)
+    """Lay the package out below `folder` as it is installed, also from a checkout."""
+    only_code = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.int8.*", "*.pyc")
+    for name in ("", *_CODE):
+        package = import_module(f"tracknet.{name}".rstrip("."))
+        assert package.__file__ is not None
+        source, target = Path(package.__file__).parent, folder / "tracknet" / name
+        shutil.copytree(source, target, ignore=only_code, dirs_exist_ok=True)
 
 
 def _token_header() -> dict[str, str]:

@@ -24,16 +24,16 @@ from uuid import uuid4
 import pyarrow as pa
 import ray
 
-from jobs.cluster import count_gpus, ray_session
-from jobs.commit import Committer, CommitTotals, unreadable_row
-from jobs.plan import Plan, make_plan
-from jobs.settings import TrackSettings
-from jobs.stages import DecodeStage, DetectStage, ModelFiles
-from pipeline.checkpoint import describe, find_weights, load_model
-from pipeline.models.blocks import window_spec
-from pipeline.quantize import find_quantized, has_quantized
-from pipeline.runtime import QUANTIZED, resolve
-from schemas.store import ResultKey, Store
+from tracknet.jobs.cluster import count_gpus, ray_session
+from tracknet.jobs.commit import Committer, CommitTotals, unreadable_row
+from tracknet.jobs.plan import Plan, make_plan
+from tracknet.jobs.settings import TrackSettings
+from tracknet.jobs.stages import DecodeStage, DetectStage, ModelFiles
+from tracknet.pipeline.models.blocks import window_spec
+from tracknet.pipeline.models.checkpoint import describe, find_weights, load_model
+from tracknet.pipeline.runtimes.quantize import find_quantized, has_quantized
+from tracknet.pipeline.runtimes.runtime import QUANTIZED, resolve
+from tracknet.schemas.store import ResultKey, Store
 
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
 QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages; more for more workers

@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 import torch
 
-from jobs.cluster import count_gpus, ray_session
-from pipeline.datasets import (
+from tracknet.jobs.cluster import count_gpus, ray_session
+from tracknet.pipeline.datasets import (
     Clip,
     LabelledClip,
     WindowedDataset,
@@ -30,10 +30,11 @@ from pipeline.datasets import (
     load_clip,
     paper_split,
 )
-from pipeline.errors import InputError, TrackNetError
-from pipeline.models import build
-from pipeline.models.blocks import window_spec
-from pipeline.training import (
+from tracknet.pipeline.errors import InputError, TrackNetError
+from tracknet.pipeline.models import build
+from tracknet.pipeline.models.blocks import window_spec
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.training import (
     RECIPES,
     Progress,
     TrainConfig,
@@ -41,9 +42,8 @@ from pipeline.training import (
     train,
     with_changes,
 )
-from pipeline.training.state import Report, read_record
-from pipeline.windows import WindowSpec
-from schemas import parquet
+from tracknet.pipeline.training.state import Report, read_record
+from tracknet.schemas import parquet
 
 Split = Literal["auto", "index", "match", "clip", "paper"]
 Source = Sequence[LabelledClip] | WindowedDataset

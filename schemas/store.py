@@ -30,9 +30,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas import parquet
-from schemas.errors import Locked, MixedResults
-from schemas.tables import (
+from tracknet.schemas import parquet
+from tracknet.schemas.errors import Locked, MixedResults
+from tracknet.schemas.tables import (
     EVAL_FRAMES,
     EVAL_METRICS,
     QUARANTINE,

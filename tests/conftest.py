@@ -35,8 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small V5 with seeded random weights: what it finds is noise, and the same each time."""
-    from pipeline.checkpoint import save_model
-    from pipeline.models import build
+    from tracknet.pipeline.models import build
+    from tracknet.pipeline.models.checkpoint import save_model
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"

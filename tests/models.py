@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from pipeline.models import build
+from tracknet.pipeline.models import build
 
 
 def seeing(arch, config, height, width):

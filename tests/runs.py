@@ -19,7 +19,7 @@ ARCHIVE = {"long.mp4": 230, "short.mp4": 50, "other.mkv": 61}
 
 
 def tracknet(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "cli", *(str(argument) for argument in arguments)]
+    return [sys.executable, "-m", "tracknet", *(str(argument) for argument in arguments)]
 
 
 def run(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:

@@ -8,12 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets import Sample, WindowedDataset
-from pipeline.errors import InputError
-from pipeline.training.augment import Augment, augment, choose_region, cut, paste, shows_no_ball
-from pipeline.training.batches import BatchConfig, Batches
-from pipeline.windows import WindowSpec
 from tests.test_datasets import labelled_clip
+from tracknet.pipeline.datasets import Sample, WindowedDataset
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.training.augment import (
+    Augment,
+    augment,
+    choose_region,
+    cut,
+    paste,
+    shows_no_ball,
+)
+from tracknet.pipeline.training.batches import BatchConfig, Batches
 
 HEIGHT, WIDTH = 72, 128
 SPEC = WindowSpec(frames=3, targets=(0, 1, 2), height=4, width=8)

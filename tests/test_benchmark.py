@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.benchmark import BenchmarkSettings, benchmark
-from jobs.console import print_benchmark
-from pipeline.checkpoint import load_model, save_model
-from pipeline.engine import PUBLISHED, Detector, FrameChunk
-from pipeline.errors import InputError, VideoError
-from pipeline.loop import loop_video
-from pipeline.models import build
-from pipeline.probe import fingerprint, probe
-from pipeline.reference import ReferenceLoop
-from pipeline.runtime import TorchRuntime
-from pipeline.synth import SynthConfig, write_dataset
+from tracknet.commands.console import print_benchmark
+from tracknet.jobs.benchmark.loop import loop_video
+from tracknet.jobs.benchmark.reference import ReferenceLoop
+from tracknet.jobs.benchmark.run import BenchmarkSettings, benchmark
+from tracknet.pipeline.decoding.probe import fingerprint, probe
+from tracknet.pipeline.errors import InputError, VideoError
+from tracknet.pipeline.models import build
+from tracknet.pipeline.models.checkpoint import load_model, save_model
+from tracknet.pipeline.runtimes.runtime import TorchRuntime
+from tracknet.pipeline.synth import SynthConfig, write_dataset
+from tracknet.pipeline.tracking.engine import PUBLISHED, Detector, FrameChunk
 
 FRAMES = 14
 

@@ -6,10 +6,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import cli
-from commands.archive import name_what_is_faster
-from jobs.settings import TrackSettings
 from tests.runs import ROOT, run
+from tracknet.commands import main as cli
+from tracknet.commands.archive import name_what_is_faster
+from tracknet.jobs.settings import TrackSettings
 
 
 def commands(group, path=()):
@@ -86,7 +86,7 @@ def test_weights_show(tiny_weights):
     ],
 )
 def test_a_slow_night_is_foretold(monkeypatch, capsys, runtime, device, installed, gpus, told):
-    monkeypatch.setattr("pipeline.runtime.openvino_available", lambda: installed)
+    monkeypatch.setattr("tracknet.pipeline.runtimes.runtime.openvino_available", lambda: installed)
     monkeypatch.setattr("jobs.cluster.count_gpus", lambda: gpus)
     name_what_is_faster(TrackSettings("v5-nano", runtime=runtime, device=device))
     printed = capsys.readouterr()

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.complexity import count_macs, model_card, model_cards
-from pipeline.models import BUILDERS
-from pipeline.models.v5 import EncoderLayer, SelfAttention
+from tracknet.pipeline.models import BUILDERS
+from tracknet.pipeline.models.complexity import count_macs, model_card, model_cards
+from tracknet.pipeline.models.v5 import EncoderLayer, SelfAttention
 
 
 def test_layers_by_hand() -> None:

@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.checkpoint import load_model
-from pipeline.convert import LAYOUTS, convert
-from pipeline.errors import InputError, WeightsError
+from tracknet.pipeline.errors import InputError, WeightsError
+from tracknet.pipeline.models.checkpoint import load_model
+from tracknet.pipeline.models.convert import LAYOUTS, convert
 
 State = dict[str, Tensor]
 

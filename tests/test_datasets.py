@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.datasets import (
+from tests.videos import draw_frame, make_video, read_number
+from tracknet.pipeline.datasets import (
     Clip,
     LabelledClip,
     WindowedDataset,
@@ -20,13 +21,12 @@ from pipeline.datasets import (
     load_clip,
     paper_split,
 )
-from pipeline.datasets.cache import cached_frames
-from pipeline.datasets.windowed import all_windows
-from pipeline.errors import InputError, LabelError, VideoError
-from pipeline.labels import read_labels
-from pipeline.training.batches import BatchConfig
-from pipeline.windows import WindowSpec
-from tests.videos import draw_frame, make_video, read_number
+from tracknet.pipeline.datasets.cache import cached_frames
+from tracknet.pipeline.datasets.windowed import all_windows
+from tracknet.pipeline.errors import InputError, LabelError, VideoError
+from tracknet.pipeline.scoring.labels import read_labels
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.training.batches import BatchConfig
 
 REAL_DATA = Path(
     os.environ.get("TRACKNET_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")

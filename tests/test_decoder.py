@@ -12,11 +12,6 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline import decoder as decoder_module
-from pipeline.decoder import Decoder, DecoderLimits
-from pipeline.errors import DecodeTimeout, VideoError
-from pipeline.probe import decode_all, list_pictures
-from pipeline.windows import Shard, WindowSpec, cut_shards
 from tests.videos import (
     audio_only,
     corrupt,
@@ -26,6 +21,12 @@ from tests.videos import (
     set_mp4_rotation,
     truncate,
 )
+from tracknet.pipeline.decoding import decoder as decoder_module
+from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
+from tracknet.pipeline.decoding.probe import decode_all, list_pictures
+from tracknet.pipeline.errors import DecodeTimeout, VideoError
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.tracking.windows import cut_shards
 
 SPEC = WindowSpec(frames=3, targets=(0, 1, 2), height=72, width=128)
 VFR = [i * 40 + (i % 3) * 7 for i in range(100)]
@@ -41,7 +42,7 @@ def read_all(decoder, video, seconds=1e9, width=128, height=72):
     """Frame indices, pictures and reports of a whole video, shard by shard."""
     frames, pictures, missing, reports = [], [], [], []
     for shard in cut_shards(video.keyframe_times(), video.frames, seconds, SPEC, 3):
-        reader = decoder.read(video, shard, width, height)
+        reader = decoder.read(video, shard.needed, width, height)
         for batch in reader:
             present = [batch.first + i for i in range(batch.count) if i not in batch.missing]
             for frame, picture in zip(present, batch.pictures.copy(), strict=True):
@@ -206,7 +207,7 @@ def test_same_content_has_the_same_fingerprint(decoder, tmp_path):
 
 
 def whole(video):
-    return Shard(range(video.frames), range(video.frames))
+    return range(video.frames)
 
 
 def test_killed_decoder_is_replaced_and_no_pixel_changes(tmp_path):

@@ -1,4 +1,4 @@
-"""`pipeline.encode`: every frame at its time, odd sizes, nothing left behind by a failure."""
+"""`pictures.encode`: every frame at its time, odd sizes, nothing left behind by a failure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.encode import EncodeConfig, VideoWriter
-from pipeline.errors import InputError, VideoError
 from tests.videos import draw_frame, read_number
+from tracknet.pipeline.errors import InputError, VideoError
+from tracknet.pipeline.pictures.encode import EncodeConfig, VideoWriter
 
 
 def decode(path: Path) -> tuple[Fraction, list[int], list[np.ndarray]]:

@@ -5,14 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.engine import Detector, DetectorSettings, FrameChunk
-from pipeline.errors import InputError
-from pipeline.link import LinkSettings
-from pipeline.models import build
-from pipeline.models.blocks import window_spec
-from pipeline.peaks import find_candidates
-from pipeline.runtime import TorchRuntime
-from pipeline.windows import WindowSpec, cut_chunks, cut_shards
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.models import build
+from tracknet.pipeline.models.blocks import window_spec
+from tracknet.pipeline.runtimes.runtime import TorchRuntime
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.tracking.engine import Detector, DetectorSettings, FrameChunk
+from tracknet.pipeline.tracking.link import LinkSettings
+from tracknet.pipeline.tracking.peaks import find_candidates
+from tracknet.pipeline.tracking.windows import cut_chunks, cut_shards
 
 N, H, W = 32, 48, 64
 SPECS = {

@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-import cli
-from jobs.evaluate import MIN_SCORES, Protocol, evaluate
-from jobs.scores import plot_evaluation
-from pipeline.datasets import clip_id, find_clips
-from pipeline.errors import InputError, LabelError
-from pipeline.metrics import Counts
-from schemas.store import ResultKey, Store
-from schemas.tables import EVAL_FRAMES, EVAL_METRICS, TRAJECTORIES
 from tests.videos import make_video
+from tracknet.commands import main as cli
+from tracknet.commands.scores import plot_evaluation
+from tracknet.jobs.evaluate import MIN_SCORES, Protocol, evaluate
+from tracknet.pipeline.datasets import clip_id, find_clips
+from tracknet.pipeline.errors import InputError, LabelError
+from tracknet.pipeline.scoring.metrics import Counts
+from tracknet.schemas.store import ResultKey, Store
+from tracknet.schemas.tables import EVAL_FRAMES, EVAL_METRICS, TRAJECTORIES
 
 FRAMES, WIDTH, HEIGHT = 8, 1280, 720
 # Frame 0 and 1 are unlabelled; 2..7 are: hit, hit, too far, missed, false alarm, rightly nothing.

@@ -9,12 +9,12 @@ import sys
 import psutil
 import pytest
 
-from jobs.settings import TrackSettings
-from jobs.sources import find_sources
-from jobs.track import track
-from pipeline.decoder import DecoderLimits
 from tests.runs import ARCHIVE, check_one_row_per_frame, descendants, rows, run, start, wait_for
 from tests.videos import make_video
+from tracknet.jobs.settings import TrackSettings
+from tracknet.jobs.sources import find_sources
+from tracknet.jobs.track import track
+from tracknet.pipeline.decoding.decoder import DecoderLimits
 
 
 def staged(out):
@@ -30,7 +30,7 @@ def test_driver_killed_then_resumed(undisturbed, archive, tiny_weights, tmp_path
     assert listening(family) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
-    wait_for(lambda: not any(p.is_running() and "decoder_child" in _words(p) for p in family))
+    wait_for(lambda: not any(p.is_running() and "decoding.child" in _words(p) for p in family))
     assert len(rows(tmp_path)) < len(ARCHIVE)
     done = run(*command, "--json")
     assert done.returncode == 0, done.stderr
@@ -58,7 +58,7 @@ def _words(process):
 
 @pytest.mark.parametrize(
     "victim",
-    ["decoder_child", "DetectStage", pytest.param("DecodeStage", marks=pytest.mark.slow)],
+    ["decoding.child", "DetectStage", pytest.param("DecodeStage", marks=pytest.mark.slow)],
 )
 def test_worker_killed_in_mid_run(undisturbed, archive, tiny_weights, tmp_path, victim):
     command = ("track", archive, "--out", tmp_path, "--weights", tiny_weights)
@@ -86,15 +86,15 @@ def test_decoder_that_hangs_is_killed_and_quarantined(tiny_weights, tmp_path):
     double = tmp_path / "double.py"
     double.write_text(
         "import time\n"
-        "from pipeline import decoder_child\n"
-        "decode = decoder_child._answer\n"
+        "from tracknet.pipeline import child\n"
+        "decode = child._answer\n"
         "def answer(message, channel):\n"
         "    if message['op'] == 'decode' and message['path'].endswith('hangs.mp4'):\n"
         "        channel.arm(0)\n"
         "        time.sleep(600)\n"
         "    decode(message, channel)\n"
-        "decoder_child._answer = answer\n"
-        "decoder_child.main()\n"
+        "child._answer = answer\n"
+        "child.main()\n"
     )
     limits = DecoderLimits(deadline_s=6.0, command=(sys.executable, str(double)))
     settings = TrackSettings(weights=str(tiny_weights), decoder=limits)

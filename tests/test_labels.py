@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import LabelError
-from pipeline.labels import BallLabel, read_labels
+from tracknet.pipeline.errors import LabelError
+from tracknet.pipeline.scoring.labels import BallLabel, read_labels
 
 TRACKNETV2 = "Frame,Visibility,X,Y\n"
 TENNIS = "file name,visibility,x-coordinate,y-coordinate,status\n"

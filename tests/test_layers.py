@@ -1,18 +1,39 @@
-"""Imports point downwards only, and asking for help costs nothing."""
+"""Imports point downwards only, from floor to floor and from room to room, and doctests hold."""
 
 import ast
+import doctest
+import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.runs import ROOT
+
+# What each room may import, besides itself.
+DECODING = MODELS = TRACKING = SCORING = {"pipeline.errors", "pipeline.spec"}
+DATASETS = {*DECODING, "pipeline.decoding", "pipeline.scoring", "pipeline.tracking"}
+RUNTIMES = {*DATASETS, "pipeline.models", "pipeline.datasets"}
+PIPELINE = {
+    "pipeline.errors": set(),
+    "pipeline.spec": {"pipeline.errors"},
+    "pipeline.decoding": DECODING,
+    "pipeline.models": MODELS,
+    "pipeline.tracking": TRACKING,
+    "pipeline.scoring": SCORING,
+    "pipeline.datasets": DATASETS,
+    "pipeline.pictures": {"pipeline.errors", "pipeline.decoding"},
+    "pipeline.synth": {"pipeline.errors", "pipeline.pictures"},
+    "pipeline.runtimes": RUNTIMES,
+    "pipeline.training": {*RUNTIMES, "pipeline.runtimes", "pipeline.synth"},
+}
+JOBS = {*PIPELINE, "schemas"}
 ALLOWED = {
-    "schemas": {"schemas"},
-    "pipeline": {"pipeline", "schemas"},
-    "jobs": {"jobs", "pipeline", "schemas"},
-    "commands": {"commands", "jobs", "pipeline", "schemas"},
+    "schemas": set(),
+    **PIPELINE,
+    "jobs": JOBS,
+    "jobs.benchmark": {*JOBS, "jobs"},
+    "commands": {*JOBS, "jobs", "jobs.benchmark"},
 }
 FORBIDDEN = {
     "schemas": {"torch", "numpy", "ray", "click", "av", "cv2", "decord"},
@@ -20,29 +41,56 @@ FORBIDDEN = {
     "jobs": {"click"},
     "commands": set(),
 }
-OURS = {"schemas", "pipeline", "jobs", "commands", "cli"}
+
+
+def room_of(module):
+    """The room of a module `tracknet.FLOOR...`: the longest of ALLOWED that leads to it."""
+    name = module.removeprefix("tracknet.")
+    return max((r for r in ALLOWED if f"{name}.".startswith(f"{r}.")), key=len, default=name)
 
 
 def imported(path):
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.split(".")[0]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("layer", ALLOWED)
-def test_imports_point_downwards(layer):
-    for path in (ROOT / layer).rglob("*.py"):
-        names = set(imported(path))
-        assert names & OURS <= ALLOWED[layer], path
-        assert not names & FORBIDDEN[layer], path
+def files():
+    for floor in FORBIDDEN:
+        for path in sorted((ROOT / floor).rglob("*.py")):
+            yield str(path.relative_to(ROOT))
+
+
+FILES = list(files())
+
+
+def module_of(file):
+    return "tracknet." + file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_point_downwards(file):
+    names = set(imported(ROOT / file))
+    room = room_of(module_of(file))
+    if file != "pipeline/__init__.py":
+        entered = {room_of(name) for name in names if name.startswith("tracknet.")}
+        assert entered <= ALLOWED[room] | {room}
+    assert not {name.split(".")[0] for name in names} & FORBIDDEN[file.split("/")[0]]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_examples_in_docstrings(file):
+    module = importlib.import_module(module_of(file))
+    assert doctest.testmod(module).failed == 0
 
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys, cli\n"
-        "try: cli.cli(['track', '--help'])\n"
+        "import sys\n"
+        "from tracknet.commands import main\n"
+        "try: main.cli(['track', '--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'ray', 'pyarrow', 'av', 'cv2', 'pandas'} & set(sys.modules)))"
     )
@@ -51,6 +99,8 @@ def test_help_loads_nothing_heavy():
 
 
 def test_decode_workers_load_no_pytorch():
-    code = "import sys, jobs.stages; print(sorted({'torch', 'openvino'} & set(sys.modules)))"
+    code = (
+        "import sys, tracknet.jobs.stages; print(sorted({'torch', 'openvino'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.commit import choose_balls
-from pipeline.engine import DetectorSettings
-from pipeline.errors import InputError
-from pipeline.link import Candidates, LinkSettings, bridge, link
-from schemas.tables import STAGED
+from tracknet.jobs.commit import choose_balls
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.tracking.engine import DetectorSettings
+from tracknet.pipeline.tracking.link import Candidates, LinkSettings, bridge, link
+from tracknet.schemas.tables import STAGED
 
 SETTINGS = LinkSettings(gap=3, reach=20, gap_cost=0.5, start_cost=1, floor=0.4)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.training.losses import wbce
+from tracknet.pipeline.training.losses import wbce
 
 
 def equation_6(p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -15,11 +15,11 @@ import psutil
 import pytest
 import torch
 
-from pipeline.checkpoint import save_model
-from pipeline.loop import loop_video
-from pipeline.models import build
-from pipeline.synth import SynthConfig, write_dataset
 from tests.runs import start
+from tracknet.jobs.benchmark.loop import loop_video
+from tracknet.pipeline.models import build
+from tracknet.pipeline.models.checkpoint import save_model
+from tracknet.pipeline.synth import SynthConfig, write_dataset
 
 FPS = 12.5
 MINUTES = (5, 40)

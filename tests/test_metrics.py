@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.metrics import (
+from tracknet.pipeline.scoring.metrics import (
     FIGURES,
     Counts,
     Outcome,

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import InputError
-from pipeline.models import BUILDERS, arch_of, build
-from pipeline.models.blocks import ConvBlock, HeatmapModel, _with_zeros
-from pipeline.models.v1 import TrackNetV1
-from pipeline.models.v3 import InpaintNet, TrackNetV3
-from pipeline.models.v3_attention import ChannelAttention
-from pipeline.models.v4 import TrackNetV4, V4Config, gate
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.models import BUILDERS, arch_of, build
+from tracknet.pipeline.models.blocks import ConvBlock, HeatmapModel, _with_zeros
+from tracknet.pipeline.models.v1 import TrackNetV1
+from tracknet.pipeline.models.v3 import InpaintNet, TrackNetV3
+from tracknet.pipeline.models.v3_attention import ChannelAttention
+from tracknet.pipeline.models.v4 import TrackNetV4, V4Config, gate
 
 HEATMAP_ARCHS = [arch for arch in BUILDERS if arch != "inpaintnet"]
 WIDTH = 1 / 16

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import InputError
-from pipeline.models import build
-from pipeline.models.v5 import (
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.models import build
+from tracknet.pipeline.models.v5 import (
     CONTEXT_DROPOUT,
     MDD,
     RSTR,

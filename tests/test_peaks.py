@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.device_peaks import device_peaks
-from pipeline.errors import InputError
-from pipeline.peaks import PEAK_MODES, Peak, find_candidates, find_peak, to_source
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.runtimes.device_peaks import device_peaks
+from tracknet.pipeline.tracking.peaks import PEAK_MODES, Peak, find_candidates, find_peak, to_source
 
 
 def heatmap(*pixels, shape=(20, 30)):

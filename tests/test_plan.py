@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs.plan import make_plan, video_from_row, video_row
-from jobs.sources import find_sources
-from pipeline.decoder import Decoder, DecoderLimits
-from pipeline.errors import InputError
-from pipeline.windows import WindowSpec
-from schemas.store import Store
 from tests.runs import run
 from tests.videos import make_video
+from tracknet.jobs.plan import make_plan, video_from_row, video_row
+from tracknet.jobs.sources import find_sources
+from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.schemas.store import Store
 
 SPEC = WindowSpec(3, (0, 1, 2))
 

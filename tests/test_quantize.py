@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.checkpoint import save_model, weights_hash
-from pipeline.errors import InputError, WeightsError
-from pipeline.metrics import Counts
-from pipeline.models import build
-from pipeline.parity import Verdict
-from pipeline.quantize import (
+from tests.runs import rows, run
+from tracknet.pipeline.errors import InputError, WeightsError
+from tracknet.pipeline.models import build
+from tracknet.pipeline.models.checkpoint import save_model, weights_hash
+from tracknet.pipeline.runtimes.parity import Verdict
+from tracknet.pipeline.runtimes.quantize import (
     cache_path,
     find_quantized,
     has_quantized,
@@ -20,9 +20,14 @@ from pipeline.quantize import (
     read_quantized,
     save_quantized,
 )
-from pipeline.runtime import RuntimeChoice, TorchRuntime, computes_bf16, open_runtime
-from pipeline.synth import SynthConfig, write_dataset
-from tests.runs import rows, run
+from tracknet.pipeline.runtimes.runtime import (
+    RuntimeChoice,
+    TorchRuntime,
+    computes_bf16,
+    open_runtime,
+)
+from tracknet.pipeline.scoring.metrics import Counts
+from tracknet.pipeline.synth import SynthConfig, write_dataset
 
 pytest.importorskip("nncf", reason="quantizing needs NNCF: pip install '.[quantize]'")
 openvino = pytest.importorskip("openvino")

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from schemas.tables import (
+from tests.runs import ROOT, run
+from tests.videos import make_video
+from tracknet.schemas.tables import (
     EVAL_FRAMES,
     EVAL_METRICS,
     QUARANTINE,
@@ -12,8 +14,6 @@ from schemas.tables import (
     TRAJECTORIES,
     VIDEOS,
 )
-from tests.runs import ROOT, run
-from tests.videos import make_video
 
 README = (ROOT / "README.md").read_text("utf-8")
 TABLES = {

@@ -1,4 +1,4 @@
-"""`pipeline.render`: the right mark on the right frame, at the right time."""
+"""`pipeline.pictures.render`: the right mark on the right frame, at the right time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.encode import EncodeConfig
-from pipeline.errors import InputError, VideoError
-from pipeline.render import BallRow, decode_upright, draw_tail, render, snapshot
 from tests.videos import (
     audio_only,
     ball_position,
@@ -22,6 +19,9 @@ from tests.videos import (
     read_number,
     truncate,
 )
+from tracknet.pipeline.errors import InputError, VideoError
+from tracknet.pipeline.pictures.encode import EncodeConfig
+from tracknet.pipeline.pictures.render import BallRow, decode_upright, draw_tail, render, snapshot
 
 SIZE = (128, 72)
 SHARP = EncodeConfig(crf=2)

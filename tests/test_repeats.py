@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.encode import VideoWriter
-from pipeline.probe import decode_all
-from pipeline.repeats import repeats
-from pipeline.windows import WindowSpec, windows_for, without_repeats
 from tests.videos import draw_frame
+from tracknet.pipeline.decoding.probe import decode_all
+from tracknet.pipeline.pictures.encode import VideoWriter
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.tracking.repeats import repeats
+from tracknet.pipeline.tracking.windows import windows_for, without_repeats
 
 V5 = WindowSpec(3, (0, 1, 2))
 LOOKS_BACK = WindowSpec(3, (2,))

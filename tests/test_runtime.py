@@ -5,20 +5,20 @@ import pytest
 import torch
 from torch import nn
 
-from commands import options
-from pipeline import runtime as runtimes
-from pipeline.engine import Detector, DetectorSettings, FrameChunk
-from pipeline.errors import InputError
-from pipeline.models import build
-from pipeline.networks import to_openvino
-from pipeline.runtime import (
+from tests.models import seeing
+from tracknet.commands import options
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.models import build
+from tracknet.pipeline.runtimes import runtime as runtimes
+from tracknet.pipeline.runtimes.networks import to_openvino
+from tracknet.pipeline.runtimes.runtime import (
     OpenVinoRuntime,
     RuntimeChoice,
     TorchRuntime,
     open_runtime,
     resolve,
 )
-from tests.models import seeing
+from tracknet.pipeline.tracking.engine import Detector, DetectorSettings, FrameChunk
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 11
 MODELS = [

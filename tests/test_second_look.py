@@ -8,13 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline import second_look
-from pipeline.checkpoint import load_model
-from pipeline.models import build
-from pipeline.models.blocks import DraftModel, to_frames, upsampler
-from pipeline.networks import JOINED, enlargement, to_openvino
-from pipeline.runtime import OpenVinoRuntime
-from pipeline.second_look import (
+from tests.models import seeing
+from tracknet.pipeline.models import build
+from tracknet.pipeline.models.blocks import DraftModel, to_frames, upsampler
+from tracknet.pipeline.models.checkpoint import load_model
+from tracknet.pipeline.runtimes import second_look
+from tracknet.pipeline.runtimes.networks import JOINED, enlargement, to_openvino
+from tracknet.pipeline.runtimes.runtime import OpenVinoRuntime
+from tracknet.pipeline.runtimes.second_look import (
     CROP,
     KEPT,
     NEAR,
@@ -27,7 +28,6 @@ from pipeline.second_look import (
     part_of_enlargement,
     span,
 )
-from tests.models import seeing
 
 HEIGHT, WIDTH = 240, 272
 EVERYTHING = 50.0  # a margin, in logits, that leaves everything in doubt

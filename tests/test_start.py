@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.checkpoint import save_model
-from pipeline.errors import InputError, WeightsError
-from pipeline.models import BUILDERS, build
-from pipeline.training.start import start_from, widen
+from tracknet.pipeline.errors import InputError, WeightsError
+from tracknet.pipeline.models import BUILDERS, build
+from tracknet.pipeline.models.checkpoint import save_model
+from tracknet.pipeline.training.start import start_from, widen
 
 SIZE = {"input_height": 48, "input_width": 80}
 NARROW = {"width": 1 / 16, **SIZE}

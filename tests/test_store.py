@@ -7,10 +7,10 @@ import sys
 import pyarrow as pa
 import pytest
 
-from schemas import parquet
-from schemas.errors import Locked, MixedResults, TableError
-from schemas.store import ResultKey, Store
-from schemas.tables import QUARANTINE, RUNS, STAGED, TRAJECTORIES, VIDEOS
+from tracknet.schemas import parquet
+from tracknet.schemas.errors import Locked, MixedResults, TableError
+from tracknet.schemas.store import ResultKey, Store
+from tracknet.schemas.tables import QUARANTINE, RUNS, STAGED, TRAJECTORIES, VIDEOS
 
 KEY = ResultKey("a" * 64, {"stride": 3, "peak": "centroid"})
 TABLES = {
@@ -114,7 +114,7 @@ def test_one_folder_holds_one_result(store):
 
 def test_second_writer_is_told_who_the_first_is(store):
     code = (
-        "import sys; from pathlib import Path; from schemas.store import Store\n"
+        "import sys; from pathlib import Path; from tracknet.schemas.store import Store\n"
         "with Store(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

@@ -10,11 +10,11 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.draw import streak
-from pipeline.errors import InputError
-from pipeline.synth import SynthConfig, paste_ball, synthesize_clip, write_dataset
-from pipeline.synth.film import ABSENT, CLEAR, HIDDEN, BallLabel, Film
-from pipeline.synth.rally import GRAVITY, SPORTS, SUBSTEPS, fly, place_camera, play
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.pictures.draw import streak
+from tracknet.pipeline.synth import SynthConfig, paste_ball, synthesize_clip, write_dataset
+from tracknet.pipeline.synth.film import ABSENT, CLEAR, HIDDEN, BallLabel, Film
+from tracknet.pipeline.synth.rally import GRAVITY, SPORTS, SUBSTEPS, fly, place_camera, play
 
 SMALL = SynthConfig(width=320, height=180, frames=(12, 16))
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.training.targets import PAPER_RADIUS_SQUARED, disk_masks, paper_masks
+from tracknet.pipeline.training.targets import PAPER_RADIUS_SQUARED, disk_masks, paper_masks
 
 HALF = 30
 

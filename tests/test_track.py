@@ -6,9 +6,9 @@ import os
 import pytest
 import torch
 
-from pipeline.runtime import RUNTIMES
 from tests.runs import ARCHIVE, check_one_row_per_frame, rows, run
 from tests.videos import make_video, truncate
+from tracknet.pipeline.runtimes.runtime import RUNTIMES
 
 
 def test_one_row_per_frame(undisturbed):
@@ -84,7 +84,7 @@ def test_other_weights_or_settings_never_mix(undisturbed, archive, tiny_weights)
 
 
 def test_two_runs_cannot_write_to_one_folder(undisturbed, archive, tiny_weights):
-    from schemas.store import Store
+    from tracknet.schemas.store import Store
 
     out, _ = undisturbed
     with Store(out).lock():
@@ -112,8 +112,8 @@ HEATMAP_MODELS = ("v1", "v2", "v3", "v3_attention", "v4", "v5", "v2_mdd", "v2_rs
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", HEATMAP_MODELS)
 def test_every_architecture_tracks(tmp_path, arch):
-    from pipeline.checkpoint import save_model
-    from pipeline.models import build
+    from tracknet.pipeline.models import build
+    from tracknet.pipeline.models.checkpoint import save_model
 
     torch.manual_seed(0)
     weights = tmp_path / f"{arch}.safetensors"
@@ -126,8 +126,8 @@ def test_every_architecture_tracks(tmp_path, arch):
 
 
 def test_inpaintnet_is_refused_as_a_tracker(tmp_path):
-    from pipeline.checkpoint import save_model
-    from pipeline.models import build
+    from tracknet.pipeline.models import build
+    from tracknet.pipeline.models.checkpoint import save_model
 
     weights = tmp_path / "inpaintnet.safetensors"
     save_model(build("inpaintnet").eval(), weights)

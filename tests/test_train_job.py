@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.compare import COMPARISONS, compare
-from jobs.train import Source, TrainSettings, sources, train_model, training_config
-from pipeline.checkpoint import describe, load_model
-from pipeline.datasets import WindowedDataset, find_clips
-from pipeline.errors import InputError
-from pipeline.synth import SynthConfig, write_dataset
-from pipeline.training import FAST, PAPER
-from pipeline.training.state import read_record
-from pipeline.windows import WindowSpec
 from tests.runs import run
+from tracknet.jobs.compare import COMPARISONS, compare
+from tracknet.jobs.train import Source, TrainSettings, sources, train_model, training_config
+from tracknet.pipeline.datasets import WindowedDataset, find_clips
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.models.checkpoint import describe, load_model
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.synth import SynthConfig, write_dataset
+from tracknet.pipeline.training import FAST, PAPER
+from tracknet.pipeline.training.state import read_record
 
 SPEC = WindowSpec(frames=3, targets=(0, 1, 2), height=48, width=80)
 MODEL = {"width": 1 / 16, "input_height": 48, "input_width": 80, "head_bias": -3.0}

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.checkpoint import describe, load_model, save_model
-from pipeline.datasets import Clip, LabelledClip, WindowedDataset, paper_split
-from pipeline.errors import InputError, TrackNetError
-from pipeline.models import build
-from pipeline.training import Progress, TrainResult, train
-from pipeline.training.augment import Augment
-from pipeline.training.batches import BatchConfig
-from pipeline.training.config import FAST, PAPER, TrainConfig
-from pipeline.training.start import widen
-from pipeline.training.state import MovingAverage, plot_curves, read_record
-from pipeline.training.validation import validate, validation_windows
+from tracknet.pipeline.datasets import Clip, LabelledClip, WindowedDataset, paper_split
+from tracknet.pipeline.errors import InputError, TrackNetError
+from tracknet.pipeline.models import build
+from tracknet.pipeline.models.checkpoint import describe, load_model, save_model
+from tracknet.pipeline.training import Progress, TrainResult, train
+from tracknet.pipeline.training.augment import Augment
+from tracknet.pipeline.training.batches import BatchConfig
+from tracknet.pipeline.training.config import FAST, PAPER, TrainConfig
+from tracknet.pipeline.training.start import widen
+from tracknet.pipeline.training.state import MovingAverage, plot_curves, read_record
+from tracknet.pipeline.training.validation import validate, validation_windows
 
 HEIGHT, WIDTH = 48, 80
 OPTIONS = {"width": 1 / 16, "input_height": HEIGHT, "input_width": WIDTH, "head_bias": -3.0}

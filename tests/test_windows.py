@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
-from pipeline.windows import (
-    WindowSpec,
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.tracking.windows import (
     check_stride,
     cut_chunks,
     cut_shards,

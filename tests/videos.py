@@ -6,7 +6,7 @@ say *which* frame came out of a decoder, and not only how many.
     path = make_video(tmp_path / "clip.mp4", n=50, gop=10, rotation=90, audio=True)
     truncate(path, 0.5)
 
-Everything is written with PyAV directly, not with `pipeline.encode`: these files also test that.
+Everything is written with PyAV directly, not with `pictures.encode`: these files also test that.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Labelled clips: found (`clips`), decoded once (`cache`), cut into windows (`windowed`)."""
 
-from pipeline.datasets.cache import clip_id, user_cache
-from pipeline.datasets.clips import Clip, by_split, find_clips, hold_out
-from pipeline.datasets.windowed import (
+from tracknet.pipeline.datasets.cache import clip_id, user_cache
+from tracknet.pipeline.datasets.clips import Clip, by_split, find_clips, hold_out
+from tracknet.pipeline.datasets.windowed import (
     LabelledClip,
     Sample,
     WindowedDataset,

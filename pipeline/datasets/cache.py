@@ -24,9 +24,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.clips import Clip, check_pictures
-from pipeline.errors import VideoError
-from pipeline.probe import decode_all, fingerprint, quarter_turns
+from tracknet.pipeline.datasets.clips import Clip, check_pictures
+from tracknet.pipeline.decoding.probe import decode_all, fingerprint, quarter_turns
+from tracknet.pipeline.errors import VideoError
 
 
 def user_cache(name: str) -> Path:

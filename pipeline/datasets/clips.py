@@ -27,8 +27,8 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.errors import InputError
-from pipeline.probe import list_pictures, probe
+from tracknet.pipeline.decoding.probe import list_pictures, probe
+from tracknet.pipeline.errors import InputError
 
 Layout = Literal["tracknetv2", "tennis"]
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.cache import cached_frames
-from pipeline.datasets.clips import Clip
-from pipeline.errors import InputError
-from pipeline.labels import read_labels
-from pipeline.repeats import repeats
-from pipeline.windows import WindowSpec
+from tracknet.pipeline.datasets.cache import cached_frames
+from tracknet.pipeline.datasets.clips import Clip
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.scoring.labels import read_labels
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.tracking.repeats import repeats
 
 UNLABELLED = -1
 BACKGROUND_FRAMES = 60
@@ -74,7 +74,7 @@ class LabelledClip:
 
     @cached_property
     def repeats(self) -> NDArray[np.bool_]:
-        """[N], True where a frame repeats the one before, see `pipeline.repeats`."""
+        """[N], True where a frame repeats the one before, see `pipeline.tracking.repeats`."""
         return repeats(self.frames)
 
     @cached_property

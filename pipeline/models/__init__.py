@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from pipeline.errors import InputError
-from pipeline.models.v1 import TrackNetV1, V1Config
-from pipeline.models.v2 import TrackNetV2, V2Config
-from pipeline.models.v3 import InpaintNet, InpaintNetConfig, TrackNetV3, V3Config
-from pipeline.models.v3_attention import TrackNetV3Attention, V3AttentionConfig
-from pipeline.models.v4 import TrackNetV4, V4Config
-from pipeline.models.v5 import TrackNetV5, V2WithMDD, V2WithRSTR, V5Config
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.models.v1 import TrackNetV1, V1Config
+from tracknet.pipeline.models.v2 import TrackNetV2, V2Config
+from tracknet.pipeline.models.v3 import InpaintNet, InpaintNetConfig, TrackNetV3, V3Config
+from tracknet.pipeline.models.v3_attention import TrackNetV3Attention, V3AttentionConfig
+from tracknet.pipeline.models.v4 import TrackNetV4, V4Config
+from tracknet.pipeline.models.v5 import TrackNetV5, V2WithMDD, V2WithRSTR, V5Config
 
 
 class Builder(NamedTuple):

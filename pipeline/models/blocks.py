@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.errors import InputError
-from pipeline.windows import WindowSpec
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.spec import WindowSpec
 
 Normalise = Literal["before", "after"]
 Upsample = Literal["bilinear", "nearest"]

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.models.blocks import (
+from tracknet.pipeline.models.blocks import (
     UNET_CHANNELS,
     ConvBlock,
     HeatmapConfig,

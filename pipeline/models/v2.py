@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.blocks import (
+from tracknet.pipeline.models.blocks import (
     UNET_CHANNELS,
     WHOLE,
     DraftModel,

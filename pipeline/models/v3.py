@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.errors import InputError
-from pipeline.models.blocks import (
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.models.blocks import (
     UNET_CHANNELS,
     WHOLE,
     DraftModel,

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.blocks import (
+from tracknet.pipeline.models.blocks import (
     UNET_CHANNELS,
     ConvBlock,
     HeatmapConfig,

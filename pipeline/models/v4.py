@@ -18,14 +18,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pipeline.models.blocks import (
+from tracknet.pipeline.models.blocks import (
     WHOLE,
     DraftModel,
     MotionAttention,
     Part,
     check_choice,
 )
-from pipeline.models.v2 import V2Config, v2_head, v2_unet
+from tracknet.pipeline.models.v2 import V2Config, v2_head, v2_unet
 
 Fusion = Literal["a", "b"]
 

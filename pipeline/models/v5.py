@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.models.blocks import (
+from tracknet.pipeline.models.blocks import (
     WHOLE,
     DraftModel,
     MotionAttention,
@@ -29,7 +29,7 @@ from pipeline.models.blocks import (
     check_choice,
     scaled,
 )
-from pipeline.models.v2 import V2Config, v2_head, v2_unet
+from tracknet.pipeline.models.v2 import V2Config, v2_head, v2_unet
 
 Attention = Literal["factorized", "joint"]
 

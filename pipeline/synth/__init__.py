@@ -3,6 +3,6 @@
 Read in this order: `rally` (physics), `player`, `scene`, `film` (drawing), `clips` (for others).
 """
 
-from pipeline.synth.clips import SynthConfig, paste_ball, synthesize_clip, write_dataset
+from tracknet.pipeline.synth.clips import SynthConfig, paste_ball, synthesize_clip, write_dataset
 
 __all__ = ["SynthConfig", "paste_ball", "synthesize_clip", "write_dataset"]

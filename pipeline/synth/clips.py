@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.draw import blend, streak
-from pipeline.encode import EncodeConfig, VideoWriter
-from pipeline.errors import InputError
-from pipeline.synth.film import CLEAR, HARD, BallLabel, Film
-from pipeline.synth.player import ball_colour
-from pipeline.synth.rally import SPORTS
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.pictures.draw import blend, streak
+from tracknet.pipeline.pictures.encode import EncodeConfig, VideoWriter
+from tracknet.pipeline.synth.film import CLEAR, HARD, BallLabel, Film
+from tracknet.pipeline.synth.player import ball_colour
+from tracknet.pipeline.synth.rally import SPORTS
 
 CLIPS_PER_MATCH = 10
 

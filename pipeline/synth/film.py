@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.draw import Cover, blend, overlap, streak
-from pipeline.synth.player import Outfit, Pose, ball_colour, draw_player, random_outfit
-from pipeline.synth.rally import SUBSTEPS, Rally, Sport, place_camera, play
-from pipeline.synth.scene import Scene
+from tracknet.pipeline.pictures.draw import Cover, blend, overlap, streak
+from tracknet.pipeline.synth.player import Outfit, Pose, ball_colour, draw_player, random_outfit
+from tracknet.pipeline.synth.rally import SUBSTEPS, Rally, Sport, place_camera, play
+from tracknet.pipeline.synth.scene import Scene
 
 ABSENT, CLEAR, HARD, HIDDEN = 0, 1, 2, 3
 """Visibility as in the TrackNet tennis labels; HIDDEN is behind something, and has a place."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pipeline.draw import FRACTION_BITS, Colour, Cover, blend, fixed
+from tracknet.pipeline.pictures.draw import FRACTION_BITS, Colour, Cover, blend, fixed
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,17 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pipeline.draw import FRACTION_BITS, Colour, Cover, blend, fixed, polygon, streak
-from pipeline.synth.player import Pose, ball_colour, draw_player, muted, random_outfit
-from pipeline.synth.rally import Camera, Sport, Vector
+from tracknet.pipeline.pictures.draw import (
+    FRACTION_BITS,
+    Colour,
+    Cover,
+    blend,
+    fixed,
+    polygon,
+    streak,
+)
+from tracknet.pipeline.synth.player import Pose, ball_colour, draw_player, muted, random_outfit
+from tracknet.pipeline.synth.rally import Camera, Sport, Vector
 
 WORDS = ("BASELINE", "NORTHCUP", "VOLLEY", "ARENA ONE", "OPEN 26", "LUMEN", "KITE", "RALLY")
 

@@ -5,9 +5,9 @@ Read in this order: `config` (recipes), `augment`, `targets`, `batches` (what a 
 `validation`.
 """
 
-from pipeline.training.config import FAST, PAPER, RECIPES, TrainConfig, with_changes
-from pipeline.training.run import Progress, TrainResult, train
-from pipeline.training.start import start_from
+from tracknet.pipeline.training.config import FAST, PAPER, RECIPES, TrainConfig, with_changes
+from tracknet.pipeline.training.run import Progress, TrainResult, train
+from tracknet.pipeline.training.start import start_from
 
 __all__ = [
     "FAST",

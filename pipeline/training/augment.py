@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from pipeline.datasets import Sample
-from pipeline.errors import InputError
-from pipeline.synth import paste_ball
+from tracknet.pipeline.datasets import Sample
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.synth import paste_ball
 
 _SHARES = ("around_ball", "paste", "flip", "reverse", "mixup", "brightness", "contrast", "colour")
 _PASTE_CLEARANCE_PX = 12.0  # how far outside the view a labelled ball must be, blur and all

@@ -28,10 +28,10 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.datasets import Sample, WindowedDataset
-from pipeline.errors import InputError
-from pipeline.training.augment import Augment, augment
-from pipeline.training.targets import disk_masks, paper_masks
+from tracknet.pipeline.datasets import Sample, WindowedDataset
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.training.augment import Augment, augment
+from tracknet.pipeline.training.targets import disk_masks, paper_masks
 
 Mask = Literal["disk", "paper"]
 _ORDER, _DRAW, _VIEW = 0, 1, 2  # streams of random numbers that must not be the same

@@ -17,9 +17,9 @@ from typing import Any, Literal
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from pipeline.errors import InputError
-from pipeline.training.augment import Augment
-from pipeline.training.batches import BatchConfig
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.training.augment import Augment
+from tracknet.pipeline.training.batches import BatchConfig
 
 _FINAL_RATE = 0.01  # share of the learning rate that the cosine ends with
 

@@ -45,16 +45,17 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.checkpoint import save_model
-from pipeline.datasets import LabelledClip, WindowedDataset
-from pipeline.errors import InputError, TrackNetError
-from pipeline.metrics import Counts
-from pipeline.runtime import computes_bf16
-from pipeline.training.batches import Batches
-from pipeline.training.config import TrainConfig
-from pipeline.training.losses import wbce
-from pipeline.training.start import start_from
-from pipeline.training.state import (
+from tracknet.pipeline.datasets import LabelledClip, WindowedDataset
+from tracknet.pipeline.errors import InputError, TrackNetError
+from tracknet.pipeline.models.checkpoint import save_model
+from tracknet.pipeline.runtimes.runtime import computes_bf16
+from tracknet.pipeline.scoring.metrics import Counts
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.training.batches import Batches
+from tracknet.pipeline.training.config import TrainConfig
+from tracknet.pipeline.training.losses import wbce
+from tracknet.pipeline.training.start import start_from
+from tracknet.pipeline.training.state import (
     MovingAverage,
     Record,
     Report,
@@ -63,8 +64,7 @@ from pipeline.training.state import (
     restore_random_state,
     write_state,
 )
-from pipeline.training.validation import validate, validation_windows
-from pipeline.windows import WindowSpec
+from tracknet.pipeline.training.validation import validate, validation_windows
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt(3)
 STATE, RECORD, BEST, FINAL = "state.pt", "record.csv", "best.safetensors", "final.safetensors"

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.checkpoint import load_model
-from pipeline.errors import InputError, WeightsError
-from pipeline.models import arch_of, build
-from pipeline.models.v5 import SelfAttention, TSATTHead
+from tracknet.pipeline.errors import InputError, WeightsError
+from tracknet.pipeline.models import arch_of, build
+from tracknet.pipeline.models.checkpoint import load_model
+from tracknet.pipeline.models.v5 import SelfAttention, TSATTHead
 
 # How unequal the shares are that copies of a channel get, as a standard deviation relative to an
 # equal share.  Equal copies have equal gradients and would stay copies for ever.

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.errors import InputError
+from tracknet.pipeline.errors import InputError
 
 
 class MovingAverage:

@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.datasets import LabelledClip, WindowedDataset
-from pipeline.metrics import Counts, outcomes, truth_in_model_space
-from pipeline.peaks import find_peak
-from pipeline.windows import Window, WindowSpec, windows_for, without_repeats
+from tracknet.pipeline.datasets import LabelledClip, WindowedDataset
+from tracknet.pipeline.scoring.metrics import Counts, outcomes, truth_in_model_space
+from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.tracking.peaks import find_peak
+from tracknet.pipeline.tracking.windows import Window, windows_for, without_repeats
 
 TOLERANCE_PX = 4.0
 THRESHOLD = 0.5

@@ -1,0 +1,180 @@
+"""Labels and scores for people: tables beside published results, and a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tracknet.commands.console import print_table
+from tracknet.jobs.compare import Line
+from tracknet.jobs.evaluate import MIN_SCORES, Evaluation, Protocol
+from tracknet.pipeline.datasets import Clip, clip_labels
+from tracknet.pipeline.datasets.windowed import UNLABELLED
+from tracknet.pipeline.errors import InputError
+
+_COLUMNS = ("", "clips", "frames", "accuracy", "precision", "recall", "F1", "95 % interval")
+
+
+class Published(NamedTuple):
+    """A result that others published on one of the test sets, in percent."""
+
+    group: str
+    system: str
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+
+
+# "TrackNetV3: Beyond TrackNetV2" (2023), whose test clips these are; 4 px at 512x288.  Its authors
+# had ten test clips, two more than are public, and chose the best epoch on the test clips.
+PUBLISHED = (
+    Published("badminton/published", "V2, as published", 88.49, 98.36, 89.42, 93.68),
+    Published("badminton/published", "V3 + attention, as published", 90.53, 95.29, 93.83, 94.55),
+)
+
+
+def clip_rows(clips: Sequence[Clip]) -> list[dict[str, Any]]:
+    """What is known of labelled clips; reads and checks the labels.
+
+    Raises:
+        LabelError: labels are broken.
+    """
+    return [
+        {
+            "clip": str(clip),
+            "split": clip.split,
+            "test_set": clip.test_set,
+            "frames": clip.frames,
+            "labelled": int((visibility != UNLABELLED).sum()),
+            "visible": int((visibility > 0).sum()),
+            "source": str(clip.source),
+        }
+        for clip in clips
+        for visibility, _ in [clip_labels(clip)]
+    ]
+
+
+def print_clips(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print what `clip_rows` gave."""
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    columns = ("clip", "split", "test_set", "frames", "labelled", "visible")
+    print_table(columns, [tuple(row[name] for name in columns) for row in rows], right=(3, 4, 5))
+    labelled = sum(row["labelled"] for row in rows)
+    print(f"{len(rows)} clips, {labelled} labelled frames")
+
+
+def print_evaluation(found: Evaluation, as_json: bool) -> None:
+    """Print every figure; a machine gets all rows, a person the tables that matter."""
+    if as_json:
+        document = {
+            "file": str(found.file),
+            "missing": [str(clip) for clip in found.missing],
+            "metrics": found.metrics,
+        }
+        print(json.dumps(document, indent=1))
+        return
+    protocol = found.protocol
+    where = "512x288" if protocol.space == "model" else "source size"
+    print(f"A hit is closer than {protocol.tolerance:g} px at {where}.")
+    for grouping in ("test_set", "split", "sport", "visibility", "all"):
+        rows = found.rows(grouping)
+        if rows:
+            print(f"\nby {grouping.replace('_', ' ')}")
+            print_table(_COLUMNS, _cells(rows, protocol), right=tuple(range(1, 8)))
+    print(f"every figure, by match and clip too, and {len(MIN_SCORES)} least scores: {found.file}")
+
+
+def _cells(rows: list[dict[str, Any]], protocol: Protocol) -> list[tuple[Any, ...]]:
+    cells: list[tuple[Any, ...]] = []
+    for row in rows:
+        figures = (row[name] for name in ("accuracy", "precision", "recall", "f1"))
+        cells.append(
+            (
+                row["group"],
+                row["clips"],
+                row["frames"],
+                *(_percent(value) for value in figures),
+                f"{_percent(row['f1_low'])} - {_percent(row['f1_high'])}",
+            )
+        )
+        if protocol == Protocol():
+            cells += [
+                (f"  {p.system}", "", "", p.accuracy, p.precision, p.recall, f"{p.f1:.2f}", "")
+                for p in PUBLISHED
+                if row["grouping"] == "test_set" and p.group == row["group"]
+            ]
+    return cells
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def print_comparison(lines: Sequence[Line], as_json: bool) -> None:
+    """Print F1 of each variant, over all test clips and by test set."""
+    if as_json:
+        print(json.dumps([asdict(line) | {"f1": line.f1()} for line in lines], indent=1))
+        return
+    test_sets = list(dict.fromkeys(lines[0].test_set.values()))
+    rows = []
+    for line in lines:
+        low, high = line.interval() or (None, None)
+        rows.append(
+            (
+                line.name,
+                f"{line.parameters / 1e6:.2f}",
+                line.steps,
+                _percent(line.validation_f1),
+                _percent(line.f1()),
+                f"{_percent(low)} - {_percent(high)}",
+                *(_percent(line.f1(name)) for name in test_sets),
+            )
+        )
+    narrow = (name.replace("/", "\n").replace("_", "\n") for name in test_sets)
+    columns = ("", "params M", "steps", "val F1", "test F1", "95 % interval", *narrow)
+    print_table(columns, rows, right=tuple(range(1, len(columns))))
+
+
+def plot_evaluation(found: Evaluation, picture: Path) -> None:
+    """Draw F1 with its interval, and precision over recall as the least score rises.
+
+    Args:
+        found: an evaluation.
+        picture: where to write; the suffix decides the format.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("a picture needs matplotlib: pip install 'tracknet[train]'") from error
+    grouping = "test_set" if found.rows("test_set") else "sport"
+    rows = found.rows(grouping)
+    figure = Figure(figsize=(10, 1.6 + 0.5 * max(4, len(rows))), layout="constrained")
+    bars, curves = figure.subplots(1, 2)
+    for place, row in enumerate(rows):
+        if row["f1"] is None:
+            continue
+        bars.plot(row["f1"], place, "o", color=f"C{place}")
+        if row["f1_low"] is not None:
+            bars.plot([row["f1_low"], row["f1_high"]], [place, place], color=f"C{place}")
+        sweep = [found.rows(grouping, least)[place] for least in MIN_SCORES]
+        points = [(s["recall"], s["precision"]) for s in sweep if s["precision"] is not None]
+        curves.plot(*zip(*points, strict=True), ".-", color=f"C{place}", label=row["group"])
+    for p in PUBLISHED if found.protocol == Protocol() else ():
+        curves.plot(p.recall / 100, p.precision / 100, "kx")
+        curves.annotate(p.system, (p.recall / 100, p.precision / 100), fontsize=7)
+    bars.set_yticks(range(len(rows)), [row["group"] for row in rows])
+    bars.set_xlabel("F1 and its 95 % interval over clips")
+    curves.set_xlabel("recall")
+    curves.set_ylabel("precision")
+    if curves.lines:
+        curves.legend(loc="lower left", fontsize=8)
+    figure.savefig(picture, dpi=120)

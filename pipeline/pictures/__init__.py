@@ -1,0 +1,4 @@
+"""Pictures and videos for people: drawing, encoding, rendering a trajectory.
+
+May import decoding.
+"""

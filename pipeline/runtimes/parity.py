@@ -1,0 +1,151 @@
+"""Is a fast runtime as good as the slow one?  Both on the same labelled frames.
+
+The reference is PyTorch in float32 with the peak finder of published figures (`contour`).  Another
+runtime passes when F1 differs by at most 0.2 points and at least 99.5 % of the frames have the same
+outcome (`pipeline.scoring.metrics.Outcome`: hit, false alarm, miss, ...).
+
+    verdicts = check_weights(Path("v5.safetensors"), ["openvino"], clips)
+    verdicts["openvino"].passed
+
+Distances are judged as the released metric does: 4 px at network size.  This module knows nothing
+of where clips and weights come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracknet.pipeline.datasets import LabelledClip
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.models.checkpoint import load_model
+from tracknet.pipeline.runtimes.quantize import find_quantized
+from tracknet.pipeline.runtimes.runtime import (
+    QUANTIZED,
+    Runtime,
+    TorchRuntime,
+    open_runtime,
+    resolve,
+)
+from tracknet.pipeline.scoring.metrics import Counts, score_clip
+from tracknet.pipeline.tracking.engine import PUBLISHED, Detector, FrameChunk
+from tracknet.pipeline.tracking.peaks import to_source
+
+F1_TOLERANCE = 0.002
+SAME_OUTCOMES = 0.995
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A runtime beside the reference.
+
+    Attributes:
+        reference, found: outcomes of both, over all labelled frames.
+        agreeing: labelled frames that have the same outcome in both.
+    """
+
+    reference: Counts
+    found: Counts
+    agreeing: int
+
+    @classmethod
+    def of(cls, expected: NDArray[np.int8], found: NDArray[np.int8]) -> Verdict:
+        """From the outcomes of the same frames, in the same order; see `judge`."""
+        return cls(Counts.of(expected), Counts.of(found), int((found == expected).sum()))
+
+    @property
+    def f1_difference(self) -> float:
+        """F1 of the runtime minus that of the reference; 0 where neither has one."""
+        return (self.found.f1 or 0.0) - (self.reference.f1 or 0.0)
+
+    @property
+    def same(self) -> float:
+        """Share of frames with the same outcome."""
+        return self.agreeing / self.reference.total
+
+    @property
+    def passed(self) -> bool:
+        return abs(self.f1_difference) <= F1_TOLERANCE and self.same >= SAME_OUTCOMES
+
+    def record(self, runtime: str) -> dict[str, Any]:
+        """For a machine to read."""
+        return {
+            "runtime": runtime,
+            "frames": self.reference.total,
+            "reference": asdict(self.reference) | {"f1": self.reference.f1},
+            "found": asdict(self.found) | {"f1": self.found.f1},
+            "f1_difference": self.f1_difference,
+            "same_outcome": self.same,
+            "passed": self.passed,
+        }
+
+
+def check_weights(
+    weights: Path, runtimes: Sequence[str], clips: Iterable[LabelledClip], device: str = "cpu"
+) -> dict[str, Verdict]:
+    """Judge runtimes of a weights file against PyTorch in float32 on the same device.
+
+    Raises:
+        InputError: a runtime that this machine cannot run.
+        WeightsError: the weights cannot be read, or have no quantized network.
+    """
+    candidates = []
+    for name in runtimes:
+        choice = resolve(name, device)
+        quantized = find_quantized(weights) if name in QUANTIZED else None
+        candidates.append(open_runtime(choice, load_model(weights), quantized))
+    reference = TorchRuntime(load_model(weights), device)
+    expected, *found = judge([reference, *candidates], clips)
+    return {
+        name: Verdict.of(expected, outcomes) for name, outcomes in zip(runtimes, found, strict=True)
+    }
+
+
+def judge(runtimes: Sequence[Runtime], clips: Iterable[LabelledClip]) -> list[NDArray[np.int8]]:
+    """The `Outcome` of every labelled frame of all clips, in order, for each runtime.
+
+    Args:
+        runtimes: of the same model.
+        clips: decoded at the model's size; one is looked at after the other.
+
+    Raises:
+        InputError: no frame is labelled.
+    """
+    by_clip = [[_judge_clip(runtime, clip) for runtime in runtimes] for clip in clips]
+    outcomes = [np.concatenate(of_one) for of_one in zip(*by_clip, strict=True)]
+    if not outcomes or not outcomes[0].size:
+        raise InputError("no frame of these clips is labelled, so there is nothing to judge by")
+    return outcomes
+
+
+def middle(clip: LabelledClip, n_frames: int) -> LabelledClip:
+    """The `n_frames` frames in the middle of a clip, as a clip of their own."""
+    first = max(0, (len(clip.frames) - n_frames) // 2)
+    part = slice(first, first + n_frames)
+    frames = clip.frames[part]
+    short = replace(clip.clip, frames=len(frames))
+    return LabelledClip(short, frames, clip.visibility[part], clip.xy_source[part])
+
+
+def _judge_clip(runtime: Runtime, clip: LabelledClip) -> NDArray[np.int8]:
+    spec, n = runtime.spec, len(clip.frames)
+    background = clip.background if spec.background else None
+    chunk = FrameChunk(range(n), 0, n, clip.frames, background=background)
+    detector = Detector(runtime, PUBLISHED)
+    model_size = (spec.width, spec.height)
+    predicted = np.full((n, 2), np.nan)
+    for detection in detector.detect(chunk):
+        for peak in detection.candidates:
+            predicted[detection.frame] = to_source(peak, model_size, clip.clip.size)
+    outcomes, _ = score_clip(
+        predicted[clip.labelled],
+        clip.xy_source[clip.labelled],
+        source_size=clip.clip.size,
+        model_size=model_size,
+    )
+    return outcomes
