@@ -1,7 +1,6 @@
 """Parquet files that are either whole or not there.
 
-`write` gives a file a temporary name, forces it to disk, and renames it; whoever reads sees the
-old file, the new file, or none.  `read` checks a file against its schema before anyone uses it.
+`read` checks a file against its schema before anyone uses it.
 
 This module knows nothing of which tables there are.
 """
@@ -9,16 +8,15 @@ This module knows nothing of which tables there are.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracknet.schemas.errors import TableError
+from tracknet.schemas.files import whole_file
 
 
 def write(table: pa.Table, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
@@ -31,13 +29,15 @@ def write(table: pa.Table, path: Path, metadata: Mapping[str, Any] | None = None
     """
     text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (metadata or {}).items()}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **text})
-    _atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    with whole_file(path) as aside:
+        pq.write_table(table, aside, compression="zstd")
 
 
 def write_json(document: Mapping[str, Any], path: Path) -> None:
     """Write a JSON document atomically."""
     text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    _atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
@@ -65,21 +65,3 @@ def file_metadata(path: Path) -> dict[str, str]:
     """The key-value metadata of a Parquet file, without Arrow's own entry."""
     raw = pq.read_schema(path).metadata or {}
     return {k.decode(): v.decode() for k, v in raw.items() if k != b"ARROW:schema"}
-
-
-def _atomically(path: Path, write_to: Callable[[Path], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A leading dot keeps an unfinished file out of every `*.parquet` glob.
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        write_to(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself must survive a power cut
-    finally:
-        os.close(folder)

@@ -11,7 +11,7 @@ import pytest
 from tests.runs import ROOT
 
 # What each room may import, besides itself.
-DECODING = MODELS = TRACKING = SCORING = {"pipeline.errors", "pipeline.spec"}
+DECODING = MODELS = TRACKING = SCORING = {"pipeline.errors", "pipeline.spec", "schemas.files"}
 DATASETS = {*DECODING, "pipeline.decoding", "pipeline.scoring", "pipeline.tracking"}
 RUNTIMES = {*DATASETS, "pipeline.models", "pipeline.datasets"}
 PIPELINE = {
@@ -22,14 +22,15 @@ PIPELINE = {
     "pipeline.tracking": TRACKING,
     "pipeline.scoring": SCORING,
     "pipeline.datasets": DATASETS,
-    "pipeline.pictures": {"pipeline.errors", "pipeline.decoding"},
+    "pipeline.pictures": {"pipeline.errors", "pipeline.decoding", "schemas.files"},
     "pipeline.synth": {"pipeline.errors", "pipeline.pictures"},
     "pipeline.runtimes": RUNTIMES,
     "pipeline.training": {*RUNTIMES, "pipeline.runtimes", "pipeline.synth"},
 }
-JOBS = {*PIPELINE, "schemas"}
+JOBS = {*PIPELINE, "schemas", "schemas.files"}
 ALLOWED = {
-    "schemas": set(),
+    "schemas.files": set(),
+    "schemas": {"schemas.files"},
     **PIPELINE,
     "jobs": JOBS,
     "jobs.benchmark": {*JOBS, "jobs"},

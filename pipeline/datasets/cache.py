@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from tracknet.pipeline.datasets.clips import Clip, check_pictures
 from tracknet.pipeline.decoding.probe import decode_all, fingerprint, quarter_turns
 from tracknet.pipeline.errors import VideoError
+from tracknet.schemas.files import whole_file
 
 
 def user_cache(name: str) -> Path:
@@ -51,13 +52,8 @@ def cached_frames(clip: Clip, folder: Path, *, width: int, height: int) -> NDArr
     """
     path = folder / f"{clip_id(clip)}-{width}x{height}.npy"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with whole_file(path) as aside:
             _write(aside, clip, width, height)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
     frames: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     return frames
 

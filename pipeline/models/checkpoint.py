@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from torch import Tensor, nn
 
 from tracknet.pipeline.errors import InputError, WeightsError
 from tracknet.pipeline.models import arch_of, build
+from tracknet.schemas.files import whole_file
 
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
@@ -95,12 +95,8 @@ def save_model(
     state = {
         key: _stored(tensor, dtype).cpu().contiguous() for key, tensor in model.state_dict().items()
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(safetensors_torch.save(state, metadata))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as aside:
+        aside.write_bytes(safetensors_torch.save(state, metadata))
 
 
 def load_model(name_or_path: str | Path, device: str = "cpu") -> nn.Module:

@@ -15,6 +15,7 @@ pictures are stored the way up they arrive.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +26,7 @@ import av
 import numpy as np
 
 from tracknet.pipeline.errors import InputError, VideoError
+from tracknet.schemas.files import whole_file
 
 
 @dataclass(frozen=True)
@@ -88,24 +90,23 @@ class VideoWriter:
         self._fps = Fraction(fps).limit_denominator(100_000)
         self._time_base = time_base if time_base is not None else 1 / self._fps
         self._config = config or EncodeConfig()
-        # A dot in front: nobody who lists the folder meanwhile takes it for a video.
-        self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self._file = ExitStack()
         self._last_pts: int | None = None
 
     def __enter__(self) -> VideoWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._open()
+            with ExitStack() as stack:
+                self._open(stack.enter_context(whole_file(self.path)))
+                self._file = stack.pop_all()
         except (av.FFmpegError, ValueError) as error:
-            self._partial.unlink(missing_ok=True)
             raise InputError(
                 f"{self.path}: cannot be opened for writing ({error}); use a name that ends "
                 "in .mp4, .mov or .mkv"
             ) from error
         return self
 
-    def _open(self) -> None:
-        self._container = av.open(str(self._partial), "w", options=self._muxer_options())
+    def _open(self, aside: Path) -> None:
+        self._container = av.open(str(aside), "w", options=self._muxer_options())
         self._stream: Any = self._container.add_stream(
             "libx264", rate=self._fps, options=self._config.options()
         )
@@ -163,21 +164,14 @@ class VideoWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None and self._last_pts is not None:
-                self._mux(self._stream.encode(None))
-        finally:
-            self._container.close()
-            if kind is not None or self._last_pts is None:
-                self._partial.unlink(missing_ok=True)
-        if kind is not None:
-            return
-        if self._last_pts is None:
-            raise VideoError(
-                f"{self.path}: no picture was written; there is no such thing as an "
-                "empty video file"
-            )
-        self._partial.replace(self.path)
+        with self._file:  # which is renamed at the end, and deleted when something raises
+            with closing(self._container):
+                if kind is None and self._last_pts is not None:
+                    self._mux(self._stream.encode(None))
+            if error is not None:
+                raise error
+            if self._last_pts is None:
+                raise VideoError(f"{self.path}: no picture was written, so there is no video file")
 
 
 def _even(picture: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from tracknet.pipeline.decoding.probe import decode_all, list_pictures, quarter_
 from tracknet.pipeline.errors import InputError, VideoError
 from tracknet.pipeline.pictures.draw import FRACTION_BITS, Cover, blend, fixed
 from tracknet.pipeline.pictures.encode import EncodeConfig, VideoWriter
+from tracknet.schemas.files import whole_file
 
 TAIL = np.array((255, 214, 64))
 RING = (255, 255, 255)
@@ -380,7 +381,5 @@ def _write_png(out: Path, picture: np.ndarray) -> None:
     done, data = cv2.imencode(".png", picture[..., ::-1])
     if not done or out.suffix.lower() != ".png":
         raise InputError(f"{out}: a snapshot is a PNG; use a name that ends in .png")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_bytes(data.tobytes())
-    partial.replace(out)
+    with whole_file(out) as aside:
+        aside.write_bytes(data.tobytes())

@@ -26,7 +26,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import sys
 import tempfile
 import warnings
@@ -45,6 +44,7 @@ from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.models.checkpoint import load_model, weights_hash
 from tracknet.pipeline.runtimes.networks import to_openvino
 from tracknet.pipeline.runtimes.runtime import OpenVinoRuntime, openvino_available
+from tracknet.schemas.files import whole_file
 
 if TYPE_CHECKING:
     import openvino
@@ -229,11 +229,9 @@ def save_quantized(quantized: Quantized, path: Path) -> None:
     """
     if path.suffix != ".xml":
         raise InputError(f"{path}: the name of a quantized network must end in .xml")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
     for suffix, content in ((".bin", quantized.bin), (".xml", quantized.xml)):
-        aside.write_bytes(content)
-        aside.replace(path.with_suffix(suffix))
+        with whole_file(path.with_suffix(suffix)) as aside:
+            aside.write_bytes(content)
 
 
 def read_quantized(path: Path, expected: str) -> Quantized:

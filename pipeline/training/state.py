@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -25,6 +24,7 @@ import torch
 from torch import nn
 
 from tracknet.pipeline.errors import InputError
+from tracknet.schemas.files import whole_file
 
 
 class MovingAverage:
@@ -71,15 +71,8 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write a state to resume from; whole or not at all, also through a power cut."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as aside:
+        torch.save(dict(state), aside)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -129,12 +122,10 @@ class Record:
     def __init__(self, path: Path, keep_to: int) -> None:
         self.path = path
         kept = [row for row in read_record(path) if row.step <= keep_to] if path.exists() else []
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        with aside.open("w", newline="") as file:
+        with whole_file(path) as aside, aside.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(field.name for field in fields(Report))
             writer.writerows(_cells(row) for row in kept)
-        aside.replace(path)
 
     def add(self, report: Report) -> None:
         """Append a row."""
