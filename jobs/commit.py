@@ -2,7 +2,7 @@
 
 Rows come in any order, from any worker, perhaps twice.  A `Committer` gathers them per shard,
 stages a shard when it is whole, and publishes a video when all its shards are staged.  Only then,
-with the candidates of all its frames at hand, the ball is told from the rest (`tracking.link`), so
+with the candidates of all its frames at hand, is the ball chosen (`pipeline.tracking.choose`), so
 a trajectory does not depend on how the video was cut.  What was
 staged before a crash is taken as it is.  It keeps in memory only the rows of shards in flight.
 """
@@ -20,22 +20,17 @@ import numpy as np
 import pyarrow as pa
 
 from tracknet.jobs.plan import PlannedVideo, Unreadable, video_from_row
+from tracknet.jobs.rows import candidates_of, trajectory_table
 from tracknet.pipeline.decoding.video import Video
+from tracknet.pipeline.tracking.choose import choose_balls
 from tracknet.pipeline.tracking.engine import DetectorSettings
-from tracknet.pipeline.tracking.link import Candidates, bridge, link
 from tracknet.schemas.store import ResultKey, Store
 from tracknet.schemas.tables import (
-    ABSENT,
-    BRIDGED,
     DETECTED,
     SCHEMA_VERSION,
     STAGED,
     STATUSES,
-    TRAJECTORIES,
-    UNDECODABLE,
 )
-
-_LINK_WIDTH = 512  # px; see `pipeline.tracking.link`
 
 
 @dataclass
@@ -148,9 +143,8 @@ class Committer:
         for source in (video.source, *planned.copies):
             named = [{**row, "source": source} for row in problems]
             self.store.write_quarantine(source, named)
-        rows = trajectory_table(
-            video, choose_balls(staged, (video.width, video.height), self.detector)
-        )
+        size = (video.width, video.height)
+        rows = trajectory_table(video, choose_balls(*candidates_of(staged), size, self.detector))
         status = np.array(rows["status"].to_pylist())
         counts = {name: int((status == name).sum()) for name in STATUSES}
         decoders = sorted({name for report in reports for name in report["decoders"]})
@@ -174,76 +168,6 @@ class Committer:
         self.totals.videos += 1
         for shard in self._todo.pop(video_id):
             self.totals.detected += int((status[shard.start : shard.stop] == DETECTED).sum())
-
-
-def choose_balls(staged: pa.Table, size: tuple[int, int], settings: DetectorSettings) -> pa.Table:
-    """One ball per frame, or none, out of the candidates.
-
-    A bridge may lead out of the picture, as a lob does; there the ball is absent.
-
-    Args:
-        staged: rows of `schemas.tables.STAGED`, all frames of a video in order.
-        size: width and height of its picture, px.
-        settings: how candidates were found, and how the ball is chosen.
-
-    Returns:
-        `frame`, `status`, `x_px`, `y_px` and `score` of each frame, as in `TRAJECTORIES`.
-    """
-    lists = staged["candidates"].combine_chunks()
-    offsets = lists.offsets.to_numpy().astype(np.int64)
-    offsets = offsets - offsets[0]
-    x, y, score = (
-        lists.flatten().field(name).to_numpy().astype(np.float64)
-        for name in ("x_px", "y_px", "score")
-    )
-    xy, scale = np.column_stack([x, y]), _LINK_WIDTH / size[0]
-    if settings.link is None:
-        chosen, gap = np.where(np.diff(offsets) > 0, offsets[:-1], -1), 1
-    else:
-        candidates = Candidates(offsets, xy * scale, score)
-        chosen, gap = link(candidates, settings.link, settings.threshold), settings.link.gap
-    seen, decoded = chosen >= 0, staged["decoded"].to_numpy()
-    place = np.full((len(chosen), 2), np.nan)
-    place[seen] = xy[chosen[seen]]
-    place = np.where(seen[:, None], place, bridge(place * scale, gap) / scale)
-    inside = ((place >= -0.5) & (place < np.array(size) - 0.5)).all(1)  # false where NaN
-    placed = decoded & (seen | inside)
-    return pa.table(
-        {
-            "frame": staged["frame"],
-            "status": np.select([~decoded, seen, placed], [UNDECODABLE, DETECTED, BRIDGED], ABSENT),
-            "x_px": pa.array(place[:, 0].astype(np.float32), mask=~placed),
-            "y_px": pa.array(place[:, 1].astype(np.float32), mask=~placed),
-            "score": pa.array(score.astype(np.float32)).take(pa.array(chosen, mask=~seen)),
-        }
-    )
-
-
-def trajectory_table(video: Video, rows: pa.Table) -> pa.Table:
-    """Chosen balls as rows of `schemas.tables.TRAJECTORIES`, with time and normalised position."""
-    n = len(rows)
-    status = np.array(rows["status"].to_pylist())
-    times = video.time_s()
-
-    def normalised(column: str, size: int) -> pa.Array:
-        values = rows[column].to_numpy(zero_copy_only=False).astype(np.float64)
-        return pa.array((values + 0.5) / size, pa.float32(), from_pandas=True)
-
-    columns = {
-        "video_id": pa.array([video.video_id] * n),
-        "source": pa.array([video.source] * n),
-        "frame": rows["frame"],
-        "pts": pa.array(video.pts),
-        "time_s": pa.nulls(n, pa.float64()) if times is None else pa.array(times),
-        "status": rows["status"],
-        "visible": pa.array(status == DETECTED, mask=status == UNDECODABLE),
-        "x_px": rows["x_px"],
-        "y_px": rows["y_px"],
-        "x_norm": normalised("x_px", video.width),
-        "y_norm": normalised("y_px", video.height),
-        "score": rows["score"],
-    }
-    return pa.table(columns).cast(TRAJECTORIES)
 
 
 def _problems(

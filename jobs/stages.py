@@ -25,13 +25,14 @@ import ray
 from tracknet.jobs.plan import video_from_row
 from tracknet.jobs.settings import TrackSettings
 from tracknet.pipeline.decoding.background import median_background
-from tracknet.pipeline.decoding.decoder import Decoder, FrameReader
+from tracknet.pipeline.decoding.decoder import Decoder
 from tracknet.pipeline.decoding.video import Video
 from tracknet.pipeline.errors import VideoError
 from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.tracking.chunks import chunks_of
 from tracknet.pipeline.tracking.engine import Detection, Detector, FrameChunk
 from tracknet.pipeline.tracking.peaks import to_source
-from tracknet.pipeline.tracking.windows import Chunk, Shard, cut_chunks, needed_frames
+from tracknet.pipeline.tracking.windows import Shard, needed_frames
 from tracknet.schemas.store import Store
 from tracknet.schemas.tables import CANDIDATES
 
@@ -97,10 +98,18 @@ class DecodeStage:
         reader = self.decoder.read(video, needed, self.spec.width, self.spec.height)
         report: dict[str, Any] = {"owned": [owned.start, owned.stop], "answered": 0}
         try:
-            background = self._background_of(video)
-            for chunk in self._chunks(reader, video, Shard(owned, needed)):
+            chunks = chunks_of(
+                (pair for batch in reader for pair in batch.frames()),
+                Shard(owned, needed),
+                video.frames,
+                self.spec,
+                self.stride,
+                self.settings.chunk_frames,
+                self._background_of(video),
+            )
+            for chunk in chunks:
                 report["answered"] += len(chunk.owned)
-                row = _chunk_row(video, owned, chunk, background)
+                row = _chunk_row(video, owned, chunk)
                 decode_s += time.perf_counter() - started
                 yield row  # back-pressure may hold us here; that is no decoding
                 started = time.perf_counter()
@@ -123,40 +132,8 @@ class DecodeStage:
             self.background = (video.video_id, picture)
         return self.background[1]
 
-    def _chunks(self, reader: FrameReader, video: Video, shard: Shard) -> Iterator[FrameChunk]:
-        """Assemble the decoder's batches into chunks; one without any picture is left out."""
-        chunks = cut_chunks(shard, video.frames, self.spec, self.stride, self.settings.chunk_frames)
-        waiting = list(chunks)
-        pictures: dict[int, np.ndarray] = {}
-        for batch in reader:
-            present = [batch.first + i for i in range(batch.count) if i not in batch.missing]
-            for frame, picture in zip(present, batch.pictures, strict=True):
-                pictures[frame] = picture.copy()
-            while waiting and waiting[0].needed.stop <= batch.first + batch.count:
-                yield from _assemble(waiting.pop(0), pictures, video.frames)
-                still_needed = waiting[0].needed.start if waiting else video.frames
-                pictures = {f: p for f, p in pictures.items() if f >= still_needed}
-        for chunk in waiting:
-            yield from _assemble(chunk, pictures, video.frames)
 
-
-def _assemble(chunk: Chunk, pictures: dict[int, np.ndarray], n_frames: int) -> Iterator[FrameChunk]:
-    present = [frame for frame in chunk.needed if frame in pictures]
-    if not any(frame in chunk.owned for frame in present):
-        return
-    stand_in = pictures[present[0]]
-    yield FrameChunk(
-        owned=chunk.owned,
-        first=chunk.needed.start,
-        n_frames=n_frames,
-        pictures=np.stack([pictures.get(frame, stand_in) for frame in chunk.needed]),
-        missing=frozenset(chunk.needed) - frozenset(present),
-    )
-
-
-def _chunk_row(
-    video: Video, shard: range, chunk: FrameChunk, background: np.ndarray | None
-) -> pa.Table:
+def _chunk_row(video: Video, shard: range, chunk: FrameChunk) -> pa.Table:
     row: dict[str, Any] = {
         "video_id": video.video_id,
         "shard_first": shard.start,
@@ -167,7 +144,7 @@ def _chunk_row(
         "source_width": video.width,
         "source_height": video.height,
         "missing": sorted(chunk.missing),
-        "background": None if background is None else background.tobytes(),
+        "background": None if chunk.background is None else chunk.background.tobytes(),
     }
     table = pa.Table.from_pylist([row], CHUNK_ROW)
     place = CHUNK_ROW.get_field_index("pictures")

@@ -26,6 +26,7 @@ PIPELINE = {
     "pipeline.synth": {"pipeline.errors", "pipeline.pictures"},
     "pipeline.runtimes": RUNTIMES,
     "pipeline.training": {*RUNTIMES, "pipeline.runtimes", "pipeline.synth"},
+    "pipeline.find": {*DATASETS, "pipeline.decoding"},
 }
 JOBS = {*PIPELINE, "schemas", "schemas.files"}
 ALLOWED = {

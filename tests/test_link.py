@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracknet.jobs.commit import choose_balls
+from tracknet.jobs.rows import candidates_of
 from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.tracking.choose import choose_balls
 from tracknet.pipeline.tracking.engine import DetectorSettings
 from tracknet.pipeline.tracking.link import Candidates, LinkSettings, bridge, link
 from tracknet.schemas.tables import STAGED
@@ -132,11 +133,12 @@ FRAMES = [[(0, 0, 0.9)], None, [(99, 9, 0.8), (9, 0, 0.75)], [], [(36, 0, 0.7)]]
 def test_balls_of_a_table(settings, x):
     # Two pieces, as shards are read back.
     table = pa.concat_tables([staged(FRAMES)[:2], staged(FRAMES)[2:]])
-    rows = choose_balls(table, (1024, 576), settings)
-    assert rows["x_px"].to_pylist() == x
-    expected = ["detected", "undecodable", "detected", "absent", "detected"]
-    assert rows["status"].to_pylist() == expected
-    assert [score is None for score in rows["score"].to_pylist()] == [one is None for one in x]
+    balls = choose_balls(*candidates_of(table), (1024, 576), settings)
+    nothing = [one is None for one in x]
+    assert [None if np.isnan(place) else place for place in balls.xy[:, 0]] == x
+    assert balls.seen.tolist() == [not none for none in nothing]
+    assert balls.decoded.tolist() == [frame is not None for frame in FRAMES]
+    assert np.isnan(balls.score).tolist() == nothing
 
 
 def track(*places):
@@ -174,24 +176,21 @@ def test_no_bridge_behind_a_hit():
 def test_a_bridge_in_a_table():
     frames = [[(2 * x, 2 * y, 0.9)] for x, y in FLIGHT]
     frames[3], frames[4] = [], None
-    rows = choose_balls(staged(frames), (1024, 576), DetectorSettings(link=SETTINGS)).to_pylist()
-    assert [row["status"] for row in rows[2:6]] == [
-        "detected",
-        "bridged",
-        "undecodable",
-        "detected",
-    ]
-    assert (rows[3]["x_px"], rows[3]["y_px"]) == (pytest.approx(48), pytest.approx(46))
-    assert rows[3]["score"] is None
-    assert rows[4]["x_px"] is None
+    balls = choose_balls(
+        *candidates_of(staged(frames)), (1024, 576), DetectorSettings(link=SETTINGS)
+    )
+    assert balls.seen[2:6].tolist() == [True, False, False, True]
+    assert balls.bridged[2:6].tolist() == [False, True, False, False]
+    np.testing.assert_allclose(balls.xy[3], [48, 46], rtol=1e-6)
+    assert np.isnan(balls.score[3])
+    assert np.isnan(balls.xy[4]).all()
+    assert not balls.decoded[4]
 
 
 def test_a_bridge_ends_where_the_picture_does():
     flight = [(8 * t, 3 * (t - 4) ** 2 - 5) for t in range(9)]  # above the picture at 3, 4 and 5
     frames = [[] if 2 <= t <= 6 else [(2 * x, 2 * y, 0.9)] for t, (x, y) in enumerate(flight)]
     settings = DetectorSettings(link=LinkSettings(gap=7))
-    rows = choose_balls(staged(frames), (1024, 576), settings).to_pylist()
-    status = {row["frame"]: row["status"] for row in rows if not frames[row["frame"]]}
-    outside = dict.fromkeys((3, 4, 5), "absent")
-    assert status == {2: "bridged", **outside, 6: "bridged"}
-    assert all(rows[t]["y_px"] is None for t in outside)
+    balls = choose_balls(*candidates_of(staged(frames)), (1024, 576), settings)
+    assert np.flatnonzero(balls.bridged).tolist() == [2, 6]
+    assert np.isnan(balls.xy[[3, 4, 5]]).all()

@@ -36,10 +36,7 @@ def median_background(decoder: Decoder, video: Video, width: int, height: int) -
         wanted = sampled[gop == key].tolist()
         needed = range(wanted[0], wanted[-1] + 1)
         for batch in decoder.read(video, needed, width, height):
-            present = [i for i in range(batch.count) if i not in batch.missing]
-            for picture, offset in zip(batch.pictures, present, strict=True):
-                if batch.first + offset in wanted:
-                    pictures.append(picture.copy())
+            pictures += [p for frame, p in batch.frames() if p is not None and frame in wanted]
     if not pictures:
         raise VideoError(f"{video.source}: no frame for the background can be decoded")
     return np.median(np.stack(pictures), axis=0).astype(np.uint8)

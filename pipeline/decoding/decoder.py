@@ -79,6 +79,13 @@ class FrameBatch:
     pictures: np.ndarray
     missing: tuple[int, ...]
 
+    def frames(self) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Each frame's index and a copy of its picture, None where it has none."""
+        pictures = iter(self.pictures)
+        for offset in range(self.count):
+            picture = None if offset in self.missing else next(pictures).copy()
+            yield self.first + offset, picture
+
 
 @dataclass
 class ReadReport:

@@ -59,10 +59,10 @@ class Candidates(NamedTuple):
 
     @classmethod
     def of(cls, frames: Sequence[Sequence[tuple[float, float, float]]]) -> Candidates:
-        """From a list of (x, y, score) per frame."""
+        """From a list of (x, y, score) per frame, in single precision like staged shards."""
         offsets = np.array([0, *accumulate(len(frame) for frame in frames)], np.int64)
-        rows = np.array([one for frame in frames for one in frame], np.float64).reshape(-1, 3)
-        return cls(offsets, rows[:, :2], rows[:, 2])
+        rows = np.array([one for frame in frames for one in frame], np.float32).reshape(-1, 3)
+        return cls(offsets, rows[:, :2].astype(np.float64), rows[:, 2].astype(np.float64))
 
 
 @dataclass(frozen=True)

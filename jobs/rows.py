@@ -1,0 +1,59 @@
+"""Between arrays and tables: candidates as they are staged, balls as rows of `TRAJECTORIES`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tracknet.pipeline.decoding.video import Video
+from tracknet.pipeline.tracking.choose import Balls
+from tracknet.pipeline.tracking.link import Candidates
+from tracknet.schemas.tables import ABSENT, BRIDGED, DETECTED, TRAJECTORIES, UNDECODABLE
+
+
+def candidates_of(staged: pa.Table) -> tuple[Candidates, NDArray[np.bool_]]:
+    """The candidates of all frames of a video, and bool [N], which frames were decoded.
+
+    Args:
+        staged: rows of `schemas.tables.STAGED`, all N frames in order.
+    """
+    lists = staged["candidates"].combine_chunks()
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    x, y, score = (
+        lists.flatten().field(name).to_numpy().astype(np.float64)
+        for name in ("x_px", "y_px", "score")
+    )
+    candidates = Candidates(offsets - offsets[0], np.column_stack([x, y]), score)
+    return candidates, staged["decoded"].to_numpy()
+
+
+def trajectory_table(video: Video, balls: Balls) -> pa.Table:
+    """Balls as rows of `schemas.tables.TRAJECTORIES`, one per frame of the video, in order."""
+    n, decoded, seen = video.frames, balls.decoded, balls.seen
+    times = video.time_s()
+
+    def numbers(values: NDArray[np.float64]) -> pa.Array:
+        return pa.array(values.astype(np.float32), from_pandas=True)  # NaN becomes null
+
+    x_px, y_px = (numbers(balls.xy[:, axis]) for axis in (0, 1))
+
+    def normalised(px: pa.Array, size: int) -> pa.Array:
+        return numbers((px.to_numpy(zero_copy_only=False).astype(np.float64) + 0.5) / size)
+
+    status = np.select([~decoded, seen, balls.bridged], [UNDECODABLE, DETECTED, BRIDGED], ABSENT)
+    columns = {
+        "video_id": pa.array([video.video_id] * n),
+        "source": pa.array([video.source] * n),
+        "frame": pa.array(np.arange(n)),
+        "pts": pa.array(video.pts),
+        "time_s": pa.nulls(n, pa.float64()) if times is None else pa.array(times),
+        "status": pa.array(status),
+        "visible": pa.array(seen, mask=~decoded),
+        "x_px": x_px,
+        "y_px": y_px,
+        "x_norm": normalised(x_px, video.width),
+        "y_norm": normalised(y_px, video.height),
+        "score": numbers(balls.score),
+    }
+    return pa.table(columns).cast(TRAJECTORIES)

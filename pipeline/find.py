@@ -1,0 +1,70 @@
+"""One video from file to balls in this process: all rooms in order, no Ray.
+
+    with Decoder() as decoder:
+        video = decoder.probe(Path("rally.mp4"))
+        balls = find_balls(video, decoder, Detector(runtime, DetectorSettings()))
+
+An archive run (`jobs.track`) does the same in many processes, and gets the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tracknet.pipeline.decoding.background import median_background
+from tracknet.pipeline.decoding.decoder import Decoder
+from tracknet.pipeline.decoding.video import Video
+from tracknet.pipeline.errors import VideoError
+from tracknet.pipeline.tracking.choose import Balls, choose_balls
+from tracknet.pipeline.tracking.chunks import chunks_of
+from tracknet.pipeline.tracking.engine import Detector
+from tracknet.pipeline.tracking.link import Candidates
+from tracknet.pipeline.tracking.peaks import to_source
+from tracknet.pipeline.tracking.windows import Shard
+
+CHUNK_FRAMES = 24  # a multiple of every model's window
+
+
+def find_balls(
+    video: Video,
+    decoder: Decoder,
+    detector: Detector,
+    on_frames: Callable[[int], None] = lambda done: None,
+) -> Balls:
+    """The ball of every frame of a video.
+
+    Args:
+        video: from `decoder.probe`.
+        decoder: reads the video.
+        detector: the model.
+        on_frames: called with how many frames are done.
+
+    Returns:
+        `video.frames` entries, in order; pixels of the displayed picture.
+
+    Raises:
+        VideoError: no frame can be decoded.
+    """
+    spec, n = detector.spec, video.frames
+    network_size, size = (spec.width, spec.height), (video.width, video.height)
+    shard = Shard(range(n), range(n))
+    background = (
+        median_background(decoder, video, spec.width, spec.height) if spec.background else None
+    )
+    reader = decoder.read(video, shard.needed, spec.width, spec.height)
+    pictures = (pair for batch in reader for pair in batch.frames())
+    found: list[list[tuple[float, float, float]]] = [[] for _ in range(n)]
+    decoded = np.zeros(n, bool)
+    for chunk in chunks_of(pictures, shard, n, spec, detector.stride, CHUNK_FRAMES, background):
+        for detection in detector.detect(chunk):
+            decoded[detection.frame] = detection.decoded
+            found[detection.frame] = [
+                (*to_source(peak, network_size, size), peak.score) for peak in detection.candidates
+            ]
+        on_frames(chunk.owned.stop)
+    if not decoded.any():
+        problems = "; ".join(reader.report.errors) or "none of its frames can be decoded"
+        raise VideoError(f"{video.source}: {problems}")
+    return choose_balls(Candidates.of(found), decoded, size, detector.settings)
