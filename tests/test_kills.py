@@ -86,7 +86,7 @@ def test_decoder_that_hangs_is_killed_and_quarantined(tiny_weights, tmp_path):
     double = tmp_path / "double.py"
     double.write_text(
         "import time\n"
-        "from tracknet.pipeline import child\n"
+        "from tracknet.pipeline.decoding import child\n"
         "decode = child._answer\n"
         "def answer(message, channel):\n"
         "    if message['op'] == 'decode' and message['path'].endswith('hangs.mp4'):\n"
