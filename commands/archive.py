@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -131,21 +131,12 @@ def plan(
 def track(
     inputs: tuple[str, ...],
     out: Path,
-    weights: str,
-    device: str,
-    runtime: str,
-    batch: int,
     stride: int | None,
-    peak: str,
-    threshold: float,
-    skip_repeats: bool,
-    link: bool,
-    shard_seconds: float,
-    workers: int,
     fresh: bool,
     retry: bool,
     address: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Find the ball in every frame and write Parquet tables.
 
@@ -160,31 +151,14 @@ def track(
     """
     from tracknet.commands.console import print_report
     from tracknet.jobs.settings import TrackSettings
-    from tracknet.pipeline.tracking.engine import DetectorSettings
-    from tracknet.pipeline.tracking.link import LinkSettings
 
-    settings = TrackSettings(
-        weights=weights,
-        detector=DetectorSettings(
-            stride=stride or 0,
-            peak=peak,  # type: ignore[arg-type]
-            threshold=threshold,
-            skip_repeats=skip_repeats,
-            link=LinkSettings() if link else None,
-        ),
-        device=device,
-        runtime=runtime,
-        batch=batch,
-        shard_seconds=shard_seconds,
-        workers=workers,
-        retry_quarantined=retry,
-    )
+    settings = TrackSettings.of(stride=stride or 0, retry_quarantined=retry, **options)
     if address:
         from tracknet.pipeline.models.checkpoint import find_weights
 
         there = {
             "inputs": tuple(os.path.abspath(text) for text in inputs),  # noqa: PTH100 - or a glob
-            "weights": find_weights(weights),
+            "weights": find_weights(settings.weights),
         }
         sys.exit(run_on_cluster(address, click.get_current_context(), **there))
     report = track_here(inputs, out, settings, fresh)
@@ -226,35 +200,23 @@ def render(video: Path, tracks: Path, out: Path, tail: int, max_height: int | No
     tracknet render final.mp4 --tracks tables/ --out ball.mp4
     tracknet render final.mp4 --tracks tables/ --out path.png
     """
+    import tracknet
     from tracknet.commands.console import progress
-    from tracknet.jobs.show import ball_rows, trajectory_of
-    from tracknet.pipeline.pictures import render as drawing
-    from tracknet.schemas.store import Store
 
-    table = trajectory_of(Store(tracks), video)
-    if out.suffix.lower() == ".png":
-        drawing.snapshot(video, ball_rows(table), out, background="median", max_height=max_height)
-    else:
-        with progress("rendering") as report:
-            drawing.render(
-                video,
-                ball_rows(table),
-                out,
-                tail_frames=tail,
-                max_height=max_height,
-                on_progress=lambda done: report(done, len(table), "frames"),
-            )
+    with progress("rendering") as report:
+        tracknet.render(
+            video, tracks, out, tail=tail, max_height=max_height,
+            on_progress=lambda done, total: report(done, total, "frames"),
+        )  # fmt: skip
     click.echo(str(out))
 
 
 def track_here(
     inputs: tuple[str, ...], out: Path, settings: TrackSettings, fresh: bool
 ) -> TrackReport:
+    import tracknet
     from tracknet.commands.console import progress
-    from tracknet.jobs.sources import find_sources
-    from tracknet.jobs.track import track as run
 
-    sources = find_sources(inputs)
     name_what_is_faster(settings)
     with progress("tracking") as report:
 
@@ -263,7 +225,7 @@ def track_here(
             videos = f"{step.videos}/{step.videos_total} videos"
             report(step.done, step.total, unit, step.stage, videos)
 
-        return run(sources, out, settings, fresh, on_progress)
+        return tracknet.track(inputs, out, settings, fresh=fresh, on_progress=on_progress)
 
 
 def name_what_is_faster(settings: TrackSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -50,7 +51,7 @@ def evaluate(
     out: Path,
     root: Path,
     split: str | None,
-    space: str,
+    space: Literal["model", "source"],
     tolerance: float,
     picture: Path | None,
     as_json: bool,
@@ -63,22 +64,15 @@ def evaluate(
     tracknet evaluate tables/ --labels labelled/ --split test
     tracknet evaluate tables/ --labels labelled/ --space source --tolerance 10 --picture scores.png
     """
+    import tracknet
     from tracknet.commands.console import progress
     from tracknet.commands.scores import plot_evaluation, print_evaluation
-    from tracknet.jobs.evaluate import Protocol
-    from tracknet.jobs.evaluate import evaluate as run
-    from tracknet.pipeline.datasets import by_split, find_clips
-    from tracknet.schemas.store import Store
 
-    found = find_clips(root)
-    chosen = by_split(found, split) if split else found
     with progress("scoring") as report:
-        scores = run(
-            Store(out),
-            chosen,
-            Protocol(tolerance, space),  # type: ignore[arg-type]
-            lambda done: report(done, len(chosen), "clips"),
-        )
+        scores = tracknet.evaluate(
+            out, root, split=split, space=space, tolerance=tolerance,
+            on_progress=lambda done, total: report(done, total, "clips"),
+        )  # fmt: skip
     print_evaluation(scores, as_json)
     if picture:
         plot_evaluation(scores, picture)

@@ -45,12 +45,9 @@ def demo(out: Path, weights: str, seed: int, runtime: str) -> None:
     \b
     tracknet demo --out demo/
     """
+    import tracknet
     from tracknet.commands.console import print_inventory, print_report, progress
-    from tracknet.jobs.evaluate import Protocol, evaluate
     from tracknet.jobs.settings import TrackSettings
-    from tracknet.jobs.show import ball_rows, trajectory_of
-    from tracknet.pipeline.datasets import find_clips
-    from tracknet.pipeline.pictures import render as drawing
     from tracknet.pipeline.scoring.metrics import FIGURES
     from tracknet.pipeline.synth import SynthConfig, write_dataset
     from tracknet.schemas.store import Store
@@ -65,13 +62,9 @@ def demo(out: Path, weights: str, seed: int, runtime: str) -> None:
     result = track_here((str(rally),), tables, settings, fresh=True)
     print_report(result, tables, as_json=False)
     print_inventory(Store(tables), show_all=True, as_json=False)
-    scores = evaluate(Store(tables), find_clips(out / "rallies"), Protocol())
-    (score,) = scores.rows("all")
+    (score,) = tracknet.evaluate(tables, out / "rallies").rows("all")
     figures = ", ".join(f"{name} {score[name]:.3f}" for name in FIGURES if score[name] is not None)
     click.echo(f"against the rally's labels, 4 px at 512x288: {figures}")
-    table = trajectory_of(Store(tables), rally)
-    drawing.render(rally, ball_rows(table), out / "rally.mp4")
-    drawing.snapshot(rally, ball_rows(table), out / "rally.png", background="median")
     click.echo(f"tables    {tables}/trajectories/*.parquet")
-    click.echo(f"video     {out / 'rally.mp4'}")
-    click.echo(f"picture   {out / 'rally.png'}")
+    click.echo(f"video     {tracknet.render(rally, tables, out / 'rally.mp4')}")
+    click.echo(f"picture   {tracknet.render(rally, tables, out / 'rally.png')}")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from tracknet.pipeline.decoding.decoder import DecoderLimits
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.tracking.engine import DetectorSettings
+from tracknet.pipeline.tracking.link import LinkSettings
 
 if TYPE_CHECKING:
     from tracknet.pipeline.runtimes.runtime import RuntimeChoice
+
+
+DEFAULT_WEIGHTS = "v5-nano"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class TrackSettings:
         retry_quarantined: track videos again that could not be read whole before.
     """
 
-    weights: str
+    weights: str = DEFAULT_WEIGHTS
     detector: DetectorSettings = field(default_factory=DetectorSettings)
     device: str = "auto"
     runtime: str = "auto"
@@ -50,6 +54,25 @@ class TrackSettings:
             raise InputError(f"--batch {self.batch}: must be 0 (automatic) or more")
         if self.workers < 0:
             raise InputError(f"--workers {self.workers}: must be 0 (automatic) or more")
+
+    @classmethod
+    def of(cls, **options: Any) -> TrackSettings:
+        """Settings from options named as on the command line, all in one level.
+
+        Raises:
+            InputError: an unknown name, or a value that cannot be.
+
+        >>> TrackSettings.of(weights="v5-nano", threshold=0.4, link=False).detector.link is None
+        True
+        """
+        names = {f.name for one in (cls, DetectorSettings) for f in fields(one)} - {"detector"}
+        if unknown := sorted(options.keys() - names):
+            raise InputError(f"no option {unknown[0]!r}; there are: {', '.join(sorted(names))}")
+        chosen = {f.name for f in fields(DetectorSettings)} & options.keys()
+        detector = {name: options.pop(name) for name in chosen}
+        if isinstance(detector.get("link"), bool):
+            detector["link"] = LinkSettings() if detector["link"] else None
+        return cls(**options, detector=DetectorSettings(**detector))
 
     def deciding(
         self, stride: int, choice: RuntimeChoice, quantized: str | None

@@ -11,8 +11,11 @@ import pyarrow as pa
 from tracknet.pipeline.decoding.decoder import Decoder
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.pictures.render import BallRow
+from tracknet.schemas import parquet
 from tracknet.schemas.store import Store
-from tracknet.schemas.tables import DETECTED, UNDECODABLE
+from tracknet.schemas.tables import DETECTED, TRAJECTORIES, UNDECODABLE
+
+_NOTHING = TRAJECTORIES.empty_table()
 
 
 def trajectory_of(store: Store, video: Path) -> pa.Table:
@@ -30,6 +33,13 @@ def trajectory_of(store: Store, video: Path) -> pa.Table:
         raise InputError(
             f"{store.root} holds no rows of {video}; run: tracknet track {video} --out {store.root}"
         ) from error
+
+
+def published_rows(store: Store) -> pa.Table:
+    """The rows of all published videos, by source and frame."""
+    files = store.trajectory_files()
+    tables = [parquet.read(path, TRAJECTORIES) for path in files]
+    return pa.concat_tables([table.cast(TRAJECTORIES) for table in tables] or [_NOTHING])
 
 
 def ball_rows(table: pa.Table) -> Iterator[BallRow]:

@@ -24,15 +24,14 @@ from uuid import uuid4
 import pyarrow as pa
 import ray
 
+from tracknet.jobs.choice import choose_model
 from tracknet.jobs.cluster import count_gpus, ray_session
 from tracknet.jobs.commit import Committer, CommitTotals, unreadable_row
 from tracknet.jobs.plan import Plan, make_plan
 from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.stages import DecodeStage, DetectStage, ModelFiles
 from tracknet.pipeline.models.blocks import window_spec
-from tracknet.pipeline.models.checkpoint import describe, find_weights, load_model
-from tracknet.pipeline.runtimes.quantize import find_quantized, has_quantized
-from tracknet.pipeline.runtimes.runtime import QUANTIZED, resolve
+from tracknet.pipeline.models.checkpoint import load_model
 from tracknet.schemas.store import ResultKey, Store
 
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
@@ -140,12 +139,11 @@ class _Run:
         self.sources = sources
         self.store = store
         self.on_progress = on_progress
-        self.weights = find_weights(settings.weights)
-        self.info = describe(self.weights)
+        chosen = choose_model(settings)
+        self.weights, self.info, self.choice = chosen.weights, chosen.info, chosen.runtime
+        self.quantized = chosen.quantized
         self.spec = window_spec(load_model(self.weights))
         self.stride = settings.detector.stride_for(self.spec)
-        int8 = settings.runtime == "auto" and has_quantized(self.weights)
-        self.choice = resolve(settings.runtime, _device(settings.device), settings.batch, int8)
         self.on_gpu = self.choice.device != "cpu"
         self.models = max(1, count_gpus()) * MODELS_PER_GPU if self.on_gpu else 1
         self.settings = replace(
@@ -153,7 +151,6 @@ class _Run:
             workers=settings.workers or default_workers(),
             chunk_frames=settings.chunk_frames or (GPU_CHUNK if self.on_gpu else CHUNK),
         )
-        self.quantized = find_quantized(self.weights) if self.choice.name in QUANTIZED else None
         now = datetime.now(UTC)
         self.started = now
         self.run_id = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
@@ -336,12 +333,6 @@ def _waves(plan: Plan, committer: Committer) -> Iterator[list[dict[str, Any]]]:
                 wave = []
     if wave:
         yield wave
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if count_gpus() else "cpu"
-    return name
 
 
 def default_workers() -> int:

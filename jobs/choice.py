@@ -1,0 +1,54 @@
+"""Which model a run uses: weights, runtime and quantized network, nothing left to `auto`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracknet.jobs.cluster import count_gpus
+from tracknet.jobs.settings import TrackSettings
+from tracknet.pipeline.models.checkpoint import WeightsInfo, describe, find_weights, load_model
+from tracknet.pipeline.runtimes.quantize import Quantized, find_quantized, has_quantized
+from tracknet.pipeline.runtimes.runtime import QUANTIZED, RuntimeChoice, open_runtime, resolve
+from tracknet.pipeline.tracking.engine import Detector
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model and what computes it.
+
+    Attributes:
+        weights: the weights file.
+        info: what it says of itself.
+        runtime: nothing left to `auto`.
+        quantized: the INT8 network, where the runtime wants one.
+    """
+
+    weights: Path
+    info: WeightsInfo
+    runtime: RuntimeChoice
+    quantized: Quantized | None
+
+    def detector(self, settings: TrackSettings) -> Detector:
+        """The model in this process, ready to detect."""
+        model = load_model(self.weights)
+        threshold = settings.detector.threshold
+        runtime = open_runtime(self.runtime, model, self.quantized, threshold=threshold)
+        return Detector(runtime, settings.detector)
+
+
+def choose_model(settings: TrackSettings) -> ModelChoice:
+    """Find the weights of a run, and decide what computes them on this machine or cluster.
+
+    Raises:
+        WeightsError: no such weights, or they cannot be read.
+        InputError: a runtime that cannot run here.
+    """
+    weights = find_weights(settings.weights)
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if count_gpus() else "cpu"
+    int8 = settings.runtime == "auto" and has_quantized(weights)
+    runtime = resolve(settings.runtime, device, settings.batch, int8)
+    quantized = find_quantized(weights) if runtime.name in QUANTIZED else None
+    return ModelChoice(weights, describe(weights), runtime, quantized)
