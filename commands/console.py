@@ -7,9 +7,12 @@ document instead.
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +39,14 @@ if TYPE_CHECKING:  # `tracknet inspect` must not wait for PyTorch and Ray
     from tracknet.pipeline.runtimes.parity import Verdict
     from tracknet.pipeline.training import TrainResult
 
+LOG_EVERY_S = 30.0
+log = logging.getLogger(__name__)
 _FILE_WIDTH = 120  # columns of a table that goes into a file or a pipe
 
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[..., None]]:
-    """A progress bar with rate and time left on a terminal; nothing elsewhere."""
+    """A progress bar with rate and time left on a terminal, and a log line every 30 seconds."""
     terminal = console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
@@ -55,15 +60,24 @@ def progress(label: str) -> Iterator[Callable[..., None]]:
         console=terminal,
         disable=not terminal.is_terminal,
     )
+    logged = time.monotonic()
     with bar:
-        task = bar.add_task(label, total=1, unit="", rate="", note="")
+        bar.add_task(label, total=1, unit="", rate="", note="")
+        (task,) = bar.tasks
 
         def report(done: int, total: int, unit: str, stage: str = label, note: str = "") -> None:
-            if bar.tasks[0].description != stage:
-                bar.reset(task, total=total, description=stage)
-            speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} {unit}/s" if speed else ""
-            bar.update(task, completed=done, total=total, unit=unit, rate=rate, note=note)
+            nonlocal logged
+            if task.description != stage:
+                bar.reset(task.id, total=total, description=stage)
+            bar.update(task.id, completed=done, total=total, unit=unit, note=note)
+            rate = f"{task.speed:.1f} {unit}/s" if task.speed else ""
+            task.fields["rate"] = rate
+            if time.monotonic() - logged >= LOG_EVERY_S:
+                logged = time.monotonic()
+                seconds = task.time_remaining
+                left = "" if seconds is None else f"{timedelta(seconds=seconds)} left"
+                parts = (f"{done} of {total} {unit}", rate, note, left)
+                log.info("%s: %s", stage, ", ".join(part for part in parts if part))
 
         yield report
 

@@ -14,8 +14,6 @@ FLAGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Workers run at the lowest priority otherwise, where any other program starves them.
     "RAY_worker_niceness": "0",
-    # Ray's C++ side writes to the driver's standard error, also of what is no error.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # Nobody reads the metrics, and Ray 2.60's exporter can crash the process as it exits.
     "RAY_enable_metrics_collection": "0",
     "RAY_enable_open_telemetry": "0",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from typing import Any
 import ray
 
 from tracknet.jobs import INSIDE_JOB
+from tracknet.jobs.native import native_stderr_in_log
 
 OBJECT_STORE_BYTES = 1 << 30
 
@@ -28,21 +31,22 @@ def ray_session(actors: int, queue_bytes: int = 0) -> Iterator[None]:
         actors: decode workers and models together, which an embedded Ray must have room for.
         queue_bytes: that may wait between them; an embedded Ray's store has room for twice that.
     """
-    if inside_job():
-        _join()
-    else:
-        # Logical cores: the model's threads and the decoders share the real ones.
-        _init(
-            address="local",
-            num_cpus=actors,
-            include_dashboard=False,
-            object_store_memory=max(OBJECT_STORE_BYTES, 2 * queue_bytes),
-            _node_ip_address="127.0.0.1",
-        )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with native_stderr_in_log():
+        if inside_job():
+            _join()
+        else:
+            # Logical cores: the model's threads and the decoders share the real ones.
+            _init(
+                address="local",
+                num_cpus=actors,
+                include_dashboard=False,
+                object_store_memory=max(OBJECT_STORE_BYTES, 2 * queue_bytes),
+                _node_ip_address="127.0.0.1",
+            )
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def inside_job() -> bool:
@@ -66,6 +70,9 @@ def _join() -> None:
 
 
 def _init(**options: Any) -> None:
+    terminate = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own, about its future defaults
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)  # Ray's own ends with exit code 15

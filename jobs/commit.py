@@ -10,6 +10,7 @@ staged before a crash is taken as it is.  It keeps in memory only the rows of sh
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ from tracknet.schemas.tables import (
     STAGED,
     STATUSES,
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -166,6 +169,9 @@ class Committer:
         }
         self.store.publish(rows, manifest, metadata)
         self.totals.videos += 1
+        log.debug("published %s: %d frames", video.source, len(rows))
+        for problem in problems:
+            log.warning("%s: %s", video.source, problem["error"])
         for shard in self._todo.pop(video_id):
             self.totals.detected += int((status[shard.start : shard.stop] == DETECTED).sum())
 

@@ -34,6 +34,7 @@ from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.models.checkpoint import load_model
 from tracknet.schemas.store import ResultKey, Store
 
+log = logging.getLogger(__name__)
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
 QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages; more for more workers
 QUEUED_CHUNKS = 6  # for each worker and model, at least, so that none waits for room
@@ -178,6 +179,11 @@ class _Run:
         )
         todo, skipped = self._todo(plan)
         self._write_run(key, "running", committer.totals, skipped, None)
+        log.info(
+            "run %s: %d videos, %d frames to do; %d complete before, %d unreadable; %s on %s",
+            *(self.run_id, len(todo.videos), todo.frames, skipped, len(plan.unreadable)),
+            *(self.choice.name, self.choice.device),
+        )
         start_s = committed_s = 0.0
         try:
             if todo.videos:
@@ -193,6 +199,10 @@ class _Run:
         status = "partial" if quarantined else "done"
         self._write_run(key, status, committer.totals, skipped, clock, quarantined)
         totals = committer.totals
+        log.info(
+            "run %s %s: %d videos, %d frames, %.0f s",
+            *(self.run_id, status, totals.videos, totals.frames, time.perf_counter() - clock),
+        )
         return TrackReport(
             run_id=self.run_id,
             videos=totals.videos,

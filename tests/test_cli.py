@@ -1,6 +1,7 @@
 """The command line as a user meets it: help, errors, and commands that need no Ray."""
 
 import json
+import re
 
 import click
 import pytest
@@ -9,6 +10,8 @@ from click.testing import CliRunner
 from tests.runs import ROOT, run
 from tracknet.commands import main as cli
 from tracknet.commands.archive import name_what_is_faster
+from tracknet.commands.console import progress
+from tracknet.commands.logs import set_up_logging
 from tracknet.jobs.settings import TrackSettings
 
 
@@ -91,3 +94,22 @@ def test_a_slow_night_is_foretold(monkeypatch, capsys, runtime, device, installe
     name_what_is_faster(TrackSettings("v5-nano", runtime=runtime, device=device))
     printed = capsys.readouterr()
     assert ("tracknet[openvino]" in printed.err, printed.out) == (told, "")
+
+
+def test_a_night_without_a_terminal_tells_its_story(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("tracknet.commands.console.LOG_EVERY_S", 0.0)
+    file = tmp_path / "logs" / "night.log"
+    set_up_logging(None, file)
+    with progress("tracking") as report:
+        report(10, 40, "frames", "track", "1/2 videos")
+        report(20, 40, "frames", "track", "1/2 videos")
+    lines = file.read_text("utf-8").splitlines()
+    assert lines == capsys.readouterr().err.splitlines()
+    pattern = (
+        r"INFO tracknet.commands.console: track: 20 of 40 frames, .* frames/s, 1/2 videos, .* left"
+    )
+    assert re.search(pattern, lines[-1])
+    set_up_logging("error", None)
+    with progress("tracking") as report:
+        report(10, 40, "frames")
+    assert capsys.readouterr().err == ""
