@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # PyTorch's CPU build of the tested version is used where pip can find it.
 CONSTRAINTS = constraints.txt
 
-.PHONY: demo test check test-slow test-gpu clean
+.PHONY: demo test check test-slow test-chaos test-gpu clean
 
 demo: $(VENV)/.ready
 	$(BIN)/tracknet demo --out demo
@@ -17,6 +17,10 @@ test: $(VENV)/.ready-dev
 # Minutes-long tests, such as memory over a long video.
 test-slow: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -q -m slow
+
+# Kills parts of runs a hundred times and compares the rows; takes about half an hour.
+test-chaos: $(VENV)/.ready-dev
+	$(BIN)/python -m tests.chaos --kills 100
 
 # Needs a CUDA device and a PyTorch built for it.
 test-gpu: $(VENV)/.ready-dev

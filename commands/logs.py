@@ -23,6 +23,7 @@ def set_up_logging(level: str | None, file: Path | None) -> None:
     """
     log = logging.getLogger("tracknet")
     log.setLevel(logging.DEBUG)
+    log.propagate = False  # libraries give the root logger handlers of their own
     shown = level or ("warning" if sys.stderr.isatty() else "info")
     handlers: list[tuple[logging.Handler, str]] = [(logging.StreamHandler(), shown)]
     if file is not None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -31,10 +33,15 @@ def ray_session(actors: int, queue_bytes: int = 0) -> Iterator[None]:
         actors: decode workers and models together, which an embedded Ray must have room for.
         queue_bytes: that may wait between them; an embedded Ray's store has room for twice that.
     """
-    with native_stderr_in_log():
+    with (
+        native_stderr_in_log(),
+        # Ray's own place, /tmp/ray, may belong to another user, and its sessions stay for ever.
+        tempfile.TemporaryDirectory(prefix="tracknet-ray-", ignore_cleanup_errors=True) as folder,
+    ):
         if inside_job():
             _join()
         else:
+            _with_token()
             # Logical cores: the model's threads and the decoders share the real ones.
             _init(
                 address="local",
@@ -42,11 +49,18 @@ def ray_session(actors: int, queue_bytes: int = 0) -> Iterator[None]:
                 include_dashboard=False,
                 object_store_memory=max(OBJECT_STORE_BYTES, 2 * queue_bytes),
                 _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
             )
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _with_token() -> None:
+    """Protect a private Ray by a token of its own; Ray would keep one in the home folder."""
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def inside_job() -> bool:
