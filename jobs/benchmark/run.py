@@ -18,7 +18,6 @@ import os
 import platform
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +26,6 @@ from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import nn
 
@@ -36,10 +34,7 @@ from tracknet.jobs.benchmark.loop import loop_video
 from tracknet.jobs.benchmark.reference import ReferenceLoop
 from tracknet.jobs.benchmark.stages import Timing
 from tracknet.jobs.benchmark.usage import CpuUsage
-from tracknet.jobs.commit import Committer
-from tracknet.jobs.plan import make_plan
 from tracknet.jobs.settings import TrackSettings
-from tracknet.jobs.stages import FRAME_ROW
 from tracknet.jobs.track import TrackProgress, track, versions
 from tracknet.pipeline.decoding.decoder import Backend, Decoder, DecoderLimits
 from tracknet.pipeline.decoding.video import Video
@@ -59,7 +54,6 @@ from tracknet.pipeline.runtimes.quantize import (
 from tracknet.pipeline.runtimes.runtime import QUANTIZED, Runtime, SecondLook, open_runtime, resolve
 from tracknet.pipeline.synth import SynthConfig, write_dataset
 from tracknet.pipeline.tracking.engine import DetectorSettings
-from tracknet.schemas.store import ResultKey, Store
 
 CLIP_FRAMES = 120  # drawn once; longer videos repeat it
 MODEL_WINDOWS = 8  # that a model is timed on
@@ -314,7 +308,6 @@ class _Benchmark:
         heatmaps = np.concatenate([self.reference.heatmaps(window) for window in windows])
         step("peaks, contour", lambda: measure.time_peaks(heatmaps, "contour", repeats))
         step("peaks, centroid", lambda: measure.time_peaks(heatmaps, "centroid", repeats))
-        step("commit", lambda: self._time_commit(path))
         n = min(REFERENCE_FRAMES, video.frames)
         step("reference loop", lambda: measure.time_reference(self.reference, path, n, repeats))
         return found
@@ -323,30 +316,6 @@ class _Benchmark:
         choice = next(choice for choice in self.choices if choice.name == name)
         quantized = find_quantized(self.weights) if name in QUANTIZED else None
         return open_runtime(choice, load_model(self.weights), quantized)
-
-    def _time_commit(self, path: Path) -> Timing:
-        """Staging and publishing the rows of the video, as they come from the model."""
-        runs = iter(range(self.settings.repeats + 1))
-        frames = 0
-
-        def prepare() -> tuple[Committer, list[pa.Table]]:
-            nonlocal frames
-            store = Store(self.folder / f"commit{next(runs)}")
-            plan = make_plan([path], self.spec, self.spec.frames, 20.0, self.limits, store)
-            committer = Committer(store, ResultKey("", {}), DetectorSettings(), "benchmark", {})
-            (video,) = plan.videos
-            frames = video.frames
-            tables = [t for shard in committer.expect(video) for t in _rows(video.video_id, shard)]
-            return committer, tables
-
-        seconds = []
-        for _ in range(self.settings.repeats + 1):
-            committer, tables = prepare()
-            started = time.perf_counter()
-            for table in tables:
-                committer.add(table)
-            seconds.append(time.perf_counter() - started)
-        return Timing(frames, tuple(seconds[1:]))
 
     # ---- together --------------------------------------------------------------------------
 
@@ -403,25 +372,6 @@ def _random_model(arch: str, width: float) -> nn.Module:
     of_v2 = arch in BUILDERS and issubclass(BUILDERS[arch].config, V2Config)
     torch.manual_seed(0)
     return build(arch, {"width": width} | ({"head_bias": -6.0} if of_v2 else {})).eval()
-
-
-def _rows(video_id: str, shard: range) -> list[pa.Table]:
-    """What the model sends for a shard: rows of 24 frames at a time, then the end row."""
-    base = {"video_id": video_id, "shard_first": shard.start}
-    ball = {
-        "decoded": True,
-        "candidates": [{"x_px": 1.0, "y_px": 1.0, "score": 1.0}],
-        "model_s": 0.0,
-        "began": 0.0,
-    }
-    frames = [{**base, **ball, "frame": frame} for frame in shard]
-    tables = [
-        pa.Table.from_pylist(frames[i : i + 24], FRAME_ROW) for i in range(0, len(frames), 24)
-    ]
-    owned = f'"owned": [{shard.start}, {shard.stop}], "answered": {len(shard)}'
-    rest = '"decoders": [], "attempts": 1, "errors": [], "damage": null, "decode_s": 0'
-    end = {**base, "report": f"{{{owned}, {rest}}}"}
-    return [*tables, pa.Table.from_pylist([end], FRAME_ROW)]
 
 
 def _together(frames: int, models: int, seconds: dict[str, float], usage: CpuUsage) -> Together:
