@@ -15,6 +15,7 @@ from tracknet.commands.options import (
     address_option,
     as_json,
     cutting_options,
+    precision_option,
     runtime_option,
 )
 
@@ -85,6 +86,7 @@ def plan(
     help="Where the model runs; auto takes GPUs where there are any.",
 )
 @runtime_option
+@precision_option
 @click.option(
     "--batch",
     type=click.IntRange(min=0),
@@ -146,7 +148,7 @@ def track(
     \b
     tracknet track matches/ --out tables/
     tracknet track final.mp4 --out tables/ --peak contour --no-link --keep-repeats
-    tracknet track matches/ --out tables/ --runtime openvino-int8
+    tracknet track matches/ --out tables/ --runtime openvino --precision bf16
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
     """
     from tracknet.commands.console import print_report
@@ -231,7 +233,7 @@ def track_here(
 def name_what_is_faster(settings: TrackSettings) -> None:
     """Say where OpenVINO is missing: nobody should learn of it after a night in PyTorch."""
     from tracknet.jobs.cluster import count_gpus
-    from tracknet.pipeline.runtimes.runtime import openvino_available
+    from tracknet.pipeline.runtimes.choice import openvino_available
 
     if settings.runtime != "auto" or settings.device == "cuda" or openvino_available():
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tracknet.commands.cluster import run_on_cluster
-from tracknet.commands.options import address_option, as_json, labels_argument, options
+from tracknet.commands.options import address_option, as_json, clip_cache, labels_argument, options
 
 if TYPE_CHECKING:
     from tracknet.jobs.train import TrainSettings
@@ -152,7 +152,6 @@ def _train_settings(root: Path, out: Path, arch: str, options: dict[str, Any]) -
         resolve_device,
         training_config,
     )
-    from tracknet.pipeline.datasets import user_cache
 
     budget = {name: options[name] for name in ("steps", "epochs", "minutes")}
     return TrainSettings(
@@ -170,7 +169,7 @@ def _train_settings(root: Path, out: Path, arch: str, options: dict[str, Any]) -
         ),
         split=options["split"],
         extra=options["extra"],
-        cache=options["cache"] or user_cache("clips"),
+        cache=clip_cache(options["cache"]),
         device=resolve_device(options["device"]),
     )
 

@@ -37,8 +37,8 @@ from tracknet.schemas.store import Store
 from tracknet.schemas.tables import CANDIDATES
 
 if TYPE_CHECKING:
+    from tracknet.pipeline.runtimes.choice import RuntimeChoice
     from tracknet.pipeline.runtimes.quantize import Quantized
-    from tracknet.pipeline.runtimes.runtime import RuntimeChoice
 
 CHUNK_ROW = pa.schema(
     [
@@ -215,7 +215,7 @@ class DetectStage:
     ) -> None:
         # Only here: the workers that decode start in half the time without PyTorch.
         from tracknet.pipeline.models.checkpoint import load_model_bytes
-        from tracknet.pipeline.runtimes.runtime import open_runtime
+        from tracknet.pipeline.runtimes.opening import open_runtime
 
         found: ModelFiles = ray.get(files)
         model = load_model_bytes(found.weights, found.name)

@@ -89,7 +89,7 @@ def test_weights_show(tiny_weights):
     ],
 )
 def test_a_slow_night_is_foretold(monkeypatch, capsys, runtime, device, installed, gpus, told):
-    monkeypatch.setattr("tracknet.pipeline.runtimes.runtime.openvino_available", lambda: installed)
+    monkeypatch.setattr("tracknet.pipeline.runtimes.choice.openvino_available", lambda: installed)
     monkeypatch.setattr("tracknet.jobs.cluster.count_gpus", lambda: gpus)
     name_what_is_faster(TrackSettings("v5-nano", runtime=runtime, device=device))
     printed = capsys.readouterr()

@@ -16,7 +16,6 @@ This module knows nothing of labels.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,12 +27,6 @@ from tracknet.pipeline.datasets.clips import Clip, check_pictures
 from tracknet.pipeline.decoding.probe import decode_all, fingerprint, quarter_turns
 from tracknet.pipeline.errors import VideoError
 from tracknet.schemas.files import whole_file
-
-
-def user_cache(name: str) -> Path:
-    """The folder for what can be made again, below `$XDG_CACHE_HOME` (or `~/.cache`)."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "tracknet" / name
 
 
 def cached_frames(clip: Clip, folder: Path, *, width: int, height: int) -> NDArray[np.uint8]:

@@ -289,3 +289,14 @@ class MotionAttention(nn.Module):
         slope = SLOPE / (SLOPE_RANGE * self.alpha.tanh().abs() + EPSILON)
         offset = OFFSET_RANGE * self.beta.tanh()
         return torch.sigmoid(slope * (difference.abs() - offset))
+
+
+class FromBytes(nn.Module):
+    """A model with the step from bytes to numbers in front."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.model(to_frames(pictures))

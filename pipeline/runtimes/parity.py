@@ -4,8 +4,8 @@ The reference is PyTorch in float32 with the peak finder of published figures (`
 runtime passes when F1 differs by at most 0.2 points and at least 99.5 % of the frames have the same
 outcome (`pipeline.scoring.metrics.Outcome`: hit, false alarm, miss, ...).
 
-    verdicts = check_weights(Path("v5.safetensors"), ["openvino"], clips)
-    verdicts["openvino"].passed
+    verdicts = check_weights(Path("v5.safetensors"), [resolve("openvino", "bf16", "cpu")], clips)
+    verdicts["openvino bf16"].passed
 
 Distances are judged as the released metric does: 4 px at network size.  This module knows nothing
 of where clips and weights come from.
@@ -24,16 +24,12 @@ from numpy.typing import NDArray
 from tracknet.pipeline.datasets import LabelledClip
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.models.checkpoint import load_model
+from tracknet.pipeline.runtimes.choice import RuntimeChoice
+from tracknet.pipeline.runtimes.opening import open_runtime
 from tracknet.pipeline.runtimes.quantize import find_quantized
-from tracknet.pipeline.runtimes.runtime import (
-    QUANTIZED,
-    Runtime,
-    TorchRuntime,
-    open_runtime,
-    resolve,
-)
+from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.scoring.metrics import Counts, score_clip
-from tracknet.pipeline.tracking.engine import PUBLISHED, Detector, FrameChunk
+from tracknet.pipeline.tracking.engine import PUBLISHED, Detector, FrameChunk, Runtime
 from tracknet.pipeline.tracking.peaks import to_source
 
 F1_TOLERANCE = 0.002
@@ -86,23 +82,22 @@ class Verdict:
 
 
 def check_weights(
-    weights: Path, runtimes: Sequence[str], clips: Iterable[LabelledClip], device: str = "cpu"
+    weights: Path, choices: Sequence[RuntimeChoice], clips: Iterable[LabelledClip]
 ) -> dict[str, Verdict]:
-    """Judge runtimes of a weights file against PyTorch in float32 on the same device.
+    """Compare runtimes of a weights file with PyTorch in float32 on the same device, by name.
 
     Raises:
-        InputError: a runtime that this machine cannot run.
         WeightsError: the weights cannot be read, or have no quantized network.
     """
     candidates = []
-    for name in runtimes:
-        choice = resolve(name, device)
-        quantized = find_quantized(weights) if name in QUANTIZED else None
+    for choice in choices:
+        quantized = find_quantized(weights) if choice.precision == "int8" else None
         candidates.append(open_runtime(choice, load_model(weights), quantized))
-    reference = TorchRuntime(load_model(weights), device)
+    reference = TorchRuntime(load_model(weights), choices[0].device)
     expected, *found = judge([reference, *candidates], clips)
     return {
-        name: Verdict.of(expected, outcomes) for name, outcomes in zip(runtimes, found, strict=True)
+        choice.name: Verdict.of(expected, outcomes)
+        for choice, outcomes in zip(choices, found, strict=True)
     }
 
 

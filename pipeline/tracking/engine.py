@@ -158,7 +158,7 @@ class Detector:
     """A model, ready to look at chunks.
 
     Args:
-        runtime: computes heatmaps, see `pipeline.runtimes.runtime`.
+        runtime: computes heatmaps, see `pipeline.runtimes.opening`.
         settings: stride, peak finding.
 
     Raises:

@@ -48,7 +48,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tracknet.pipeline.datasets import LabelledClip, WindowedDataset
 from tracknet.pipeline.errors import InputError, TrackNetError
 from tracknet.pipeline.models.checkpoint import save_model
-from tracknet.pipeline.runtimes.runtime import computes_bf16
+from tracknet.pipeline.runtimes.choice import computes_bf16
 from tracknet.pipeline.scoring.metrics import Counts
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.training.batches import Batches
