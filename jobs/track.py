@@ -124,7 +124,7 @@ def track(
         MixedResults, Locked: see `schemas.store`.
         InputError, WeightsError: settings or weights cannot be used.
     """
-    store = Store(out)
+    store = Store(out.absolute())  # workers of Ray have working folders of their own
     with store.lock():
         if fresh:
             store.clear()
