@@ -60,7 +60,6 @@ COMMANDS = (
     labelled.clips,
     labelled.evaluate,
     training.train,
-    training.compare,
     speed.benchmark,
     weights.models,
     weights.weights,
