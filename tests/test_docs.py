@@ -38,8 +38,8 @@ missing is null, never 0, -1 or NaN. Time comes from the container: integer PTS,
 from them.
 
 A frame in which no ball was seen has `visible` false, and a position only if its status is
-`bridged`. A frame that could not be decoded has `visible` null. Each file's metadata holds schema version,
-weights and their hash, settings, decoder and software versions. A PROTOCOL is called like
+`bridged`. A frame that could not be decoded has `visible` null. Each file's metadata holds schema
+version, weights and their hash, settings, decoder and software versions. A PROTOCOL is called like
 `model-4px`: the space in which distance is measured, and the tolerance.
 
 ```python
