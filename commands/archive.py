@@ -111,14 +111,14 @@ def plan(
     "--skip-repeats/--keep-repeats",
     default=True,
     show_default=True,
-    help="Look at frames that differ: those that repeat the one before get its answer.",
+    help="Skip frames that repeat the previous picture; they copy its result.",
 )
 @click.option(
     "--link/--no-link",
     default=True,
     show_default=True,
-    help="Tell the ball from other candidates by the frames around; without, the strongest peak "
-    "of each frame is taken, as in published figures.",
+    help="Link candidates over time; without, the strongest peak of each frame is taken, as in "
+    "published results.",
 )
 @click.option(
     "--workers",
@@ -231,7 +231,7 @@ def track_here(
 
 
 def name_what_is_faster(settings: TrackSettings) -> None:
-    """Say where OpenVINO is missing: nobody should learn of it after a night in PyTorch."""
+    """Say that OpenVINO is missing before a night is spent in PyTorch."""
     from tracknet.jobs.cluster import count_gpus
     from tracknet.pipeline.runtimes.choice import openvino_available
 

@@ -1,4 +1,4 @@
-"""Labels and scores for people: tables beside published results, and a picture."""
+"""Labels and scores as tables, beside published results, and as a picture."""
 
 from __future__ import annotations
 

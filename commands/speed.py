@@ -26,9 +26,9 @@ if TYPE_CHECKING:
               show_default=True)  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="As in `track`.")
 @click.option("--video", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Measure on this instead of a drawn 720p rally.")  # fmt: skip
+              help="Measure on this instead of a synthetic 720p rally.")  # fmt: skip
 @click.option("--frames", default=300, show_default=True, type=click.IntRange(min=9),
-              help="Length of the drawn rally.")  # fmt: skip
+              help="Length of the synthetic rally.")  # fmt: skip
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--scaling", is_flag=True,
               help="Also archives of many clips and long videos; takes hours.")  # fmt: skip

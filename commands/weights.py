@@ -101,16 +101,16 @@ def quantize(
             for split in ("train", "val")
         )
         made = make_quantized(file, train, val, windows, seed, out)
-    verdict = made.verdict
-    passed = "passed" if verdict.passed else "FAILED"
+    result = made.result
+    passed = "passed" if result.passed else "FAILED"
     click.echo(
         f"recomputed in float32: {made.recomputed:.1%} of the windows; F1 "
-        f"{100 * verdict.f1_difference:+.2f} points, same outcome {verdict.same:.2%}, {passed}",
+        f"{100 * result.f1_difference:+.2f} points, same outcome {result.same:.2%}, {passed}",
         err=True,
     )
     if made.path is not None:
         click.echo(str(made.path))
-    if not verdict.passed:
+    if not result.passed:
         sys.exit(1)
 
 
@@ -144,13 +144,13 @@ def check(
     tracknet weights check v5.safetensors --data labelled/ --precision int8
     tracknet weights check v5-nano --data labelled/ --frames 500
     """
-    from tracknet.commands.console import print_verdicts, progress
+    from tracknet.commands.console import print_gate_results, progress
     from tracknet.jobs.quality import ClipSource
     from tracknet.jobs.quality import check as run
 
     with progress("checking") as report:
         source = ClipSource(root, split, clip_cache(cache), lambda d, n: report(d, n, "clips"))
-        verdicts = run(file, source, runtime, precisions, frames, device)
-    print_verdicts(verdicts, as_json)
-    if not all(verdict.passed for verdict in verdicts.values()):
+        results = run(file, source, runtime, precisions, frames, device)
+    print_gate_results(results, as_json)
+    if not all(result.passed for result in results.values()):
         sys.exit(1)

@@ -1,6 +1,6 @@
 """Quantize weights with labelled clips, and check runtimes on labelled clips.
 
-Both decode the clips they look at into the cache that training uses.
+Both decode clips into the cache that training uses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.models.checkpoint import find_weights, load_model, weights_hash
 from tracknet.pipeline.runtimes.choice import computes_bf16, resolve
 from tracknet.pipeline.runtimes.opening import open_runtime
-from tracknet.pipeline.runtimes.parity import Verdict, check_weights, judge, middle
+from tracknet.pipeline.runtimes.parity import GateResult, check_weights, middle, outcomes_of
 from tracknet.pipeline.runtimes.quantize import (
     cache_path,
     has_quantized,
@@ -37,7 +37,7 @@ from tracknet.pipeline.spec import WindowSpec
 
 CALIBRATION_CLIPS = 24  # spread over the folder: decoding all of it would take longer than NNCF
 
-JUDGED_FRAMES = 600  # of clips that nothing was calibrated on
+CHECKED_FRAMES = 600  # of clips that nothing was calibrated on
 
 OnClip = Callable[[int, int], None]
 
@@ -82,20 +82,20 @@ class QuantizedResult:
     """What `make_quantized` wrote.
 
     Attributes:
-        path: of the network; None where it failed and nobody asked for a file.
+        path: of the network; None where it failed and `out` was not given.
         recomputed: share of the windows that were recomputed in float32.
-        verdict: on clips that it was not calibrated on.
+        result: on clips that it was not calibrated on.
     """
 
     path: Path | None
     recomputed: float
-    verdict: Verdict
+    result: GateResult
 
 
 def make_quantized(
     weights: str,
     source: ClipSource,
-    judges: ClipSource,
+    validation: ClipSource,
     n_windows: int,
     seed: int,
     out: Path | None = None,
@@ -107,7 +107,7 @@ def make_quantized(
     Args:
         weights: name or file.
         source: clips to calibrate on.
-        judges: clips that it must pass the gate on; not those that scores are told of.
+        validation: clips that it must pass the gate on; not those that scores are reported on.
         n_windows: to calibrate with; fewer where the clips have fewer.
         seed: of the draw, in which small sports are not drowned by large ones.
         out: None for the user's cache.
@@ -120,9 +120,9 @@ def make_quantized(
     model = load_model(path)
     spec = window_spec(model)
     clips = list(source.load(source.find(CALIBRATION_CLIPS), spec))
-    chosen = judges.find(CALIBRATION_CLIPS)
-    length = ceil(JUDGED_FRAMES / len(chosen))
-    judged = [middle(clip, length) for clip in judges.load(chosen, spec)]
+    chosen = validation.find(CALIBRATION_CLIPS)
+    length = ceil(CHECKED_FRAMES / len(chosen))
+    checked = [middle(clip, length) for clip in validation.load(chosen, spec)]
     dataset = WindowedDataset(clips, spec)
     drawn = np.random.default_rng(seed).choice(
         len(dataset), min(n_windows, len(dataset)), replace=False, p=dataset.balanced(0.5)
@@ -132,11 +132,11 @@ def make_quantized(
     quantized = quantize(model, windows, weights_hash(path), record)
     runtime = open_runtime(resolve("openvino", "int8", "cpu"), model, quantized)
     assert isinstance(runtime, RecomputingRuntime)
-    verdict = Verdict.of(*judge([TorchRuntime(load_model(path)), runtime], judged))
-    target = out or (cache_path(weights_hash(path)) if verdict.passed else None)
+    result = GateResult.of(*outcomes_of([TorchRuntime(load_model(path)), runtime], checked))
+    target = out or (cache_path(weights_hash(path)) if result.passed else None)
     if target is not None:
         save_quantized(quantized, target)
-    return QuantizedResult(target, runtime.recomputed / runtime.windows, verdict)
+    return QuantizedResult(target, runtime.recomputed / runtime.windows, result)
 
 
 def check(
@@ -146,7 +146,7 @@ def check(
     precisions: Sequence[str],
     n_frames: int,
     device: str,
-) -> dict[str, Verdict]:
+) -> dict[str, GateResult]:
     """Compare runtimes of some weights with PyTorch in float32, on labelled clips.
 
     Args:

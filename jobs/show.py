@@ -1,4 +1,4 @@
-"""Reading tables back for people: the trajectory of a video, the inventory of a folder."""
+"""Reading tables back: the trajectory of a video, the inventory of a folder."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ EVAL_FRAMES = pa.schema(
         _field("sport", pa.string(), "", "as the labels name it"),
         _field("match", pa.string(), "", "as the labels name it"),
         _field("clip", pa.string(), "", "as the labels name it"),
-        _field("split", pa.string(), "", "train, val, test; empty where nobody said"),
+        _field("split", pa.string(), "", "train, val, test; empty if unknown"),
         _field("test_set", pa.string(), "", "what a test clip tests; empty otherwise"),
         _field("frame", pa.int32(), "frame", "0-based index; frames without a label have no row"),
         _field("visibility", pa.int8(), "", "label: 0 absent, 1 clear, 2 hard to see, 3 occluded"),

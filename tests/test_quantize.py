@@ -14,7 +14,7 @@ from tracknet.pipeline.models.checkpoint import save_model, weights_hash
 from tracknet.pipeline.runtimes.choice import RuntimeChoice, computes_bf16
 from tracknet.pipeline.runtimes.opening import open_runtime
 from tracknet.pipeline.runtimes.openvino_runtime import OpenVinoRuntime, to_openvino
-from tracknet.pipeline.runtimes.parity import Verdict
+from tracknet.pipeline.runtimes.parity import GateResult
 from tracknet.pipeline.runtimes.quantize import (
     cache_path,
     find_quantized,
@@ -75,13 +75,13 @@ def test_command_makes_what_track_finds(cached, rally, tmp_path):
 
 def test_command_that_checks(cached, rally):
     done = run("weights", "check", cached, "--data", rally, "--frames", 12, "--json")
-    verdicts = {verdict["runtime"]: verdict for verdict in json.loads(done.stdout)}
+    results = {result["runtime"]: result for result in json.loads(done.stdout)}
     half = computes_bf16("cpu")
     names = ["openvino int8+bf16", "openvino bf16"] if half else ["openvino int8"]
-    assert list(verdicts) == ["openvino fp32", *names], done.stderr
-    assert {verdict["frames"] for verdict in verdicts.values()} == {12}
-    assert verdicts["openvino fp32"]["passed"]
-    passed = all(verdict["passed"] for verdict in verdicts.values())
+    assert list(results) == ["openvino fp32", *names], done.stderr
+    assert {result["frames"] for result in results.values()} == {12}
+    assert results["openvino fp32"]["passed"]
+    passed = all(result["passed"] for result in results.values())
     assert done.returncode == (0 if passed else 1)
 
 
@@ -89,9 +89,9 @@ def test_the_shipped_network_is_as_good_as_pytorch(tmp_path):
     write_dataset(tmp_path, 1, 3, SynthConfig(width=640, height=360, frames=(30, 30)))
     done = run("weights", "check", "v5-nano", "--data", tmp_path, "--precision", "int8", "--json")
     assert done.returncode == 0, done.stderr
-    (verdict,) = json.loads(done.stdout)
-    assert (verdict["frames"], verdict["same_outcome"]) == (30, 1.0)
-    assert verdict["reference"]["tp"] > 15
+    (result,) = json.loads(done.stdout)
+    assert (result["frames"], result["same_outcome"]) == (30, 1.0)
+    assert result["reference"]["tp"] > 15
 
 
 def eight_bit(network):
@@ -234,4 +234,4 @@ def test_margin_covers_the_distance_of_calibration(tiny):
     ],
 )
 def test_verdict(found, agreeing, passed):
-    assert Verdict(Counts(tp=990, fn=10), found, agreeing).passed is passed
+    assert GateResult(Counts(tp=990, fn=10), found, agreeing).passed is passed

@@ -61,7 +61,7 @@ def test_broken_files_are_named_and_stop_nothing(tiny_weights, tmp_path):
     done = run(*command)
     assert done.returncode == 3, done.stderr
     last = done.stdout.splitlines()[-5:]
-    named = {line.split(":")[1].split("/")[-1] for line in last if "not read whole" in line}
+    named = {line.split(":")[1].split("/")[-1] for line in last if "unreadable" in line}
     assert named == {"cut.mp4", "headless.mp4", "text.mp4", "empty.mp4"}
     tables = rows(out)
     assert set(tables) == {"good.mp4", "cut.mp4"}

@@ -8,7 +8,7 @@ compared is a ratio of two medians of that run, or, for decoders, which take tur
 the turns' ratios.  A rate is in frames per second of video.
 
 - *The reference loop* is `jobs.benchmark.reference`: how the released script works.
-- *The limits* are Decord alone, whose frames nobody looks at, and the model's multiply-accumulates
+- *The limits* are Decord alone, whose frames are dropped, and the model's multiply-accumulates
   at the rate of a large float32 (on CUDA bfloat16) matrix product.
 """
 
@@ -289,8 +289,8 @@ class _Benchmark:
 
     # ---- stages alone ----------------------------------------------------------------------
 
-    def _stages(self, video: Video, looked_at: np.ndarray) -> dict[str, Timing]:
-        windows = looked_at[:MODEL_WINDOWS]
+    def _stages(self, video: Video, measured_on: np.ndarray) -> dict[str, Timing]:
+        windows = measured_on[:MODEL_WINDOWS]
         spec, repeats, path = self.spec, self.settings.repeats, Path(video.source)
         found: dict[str, Timing] = {}
 
@@ -310,7 +310,7 @@ class _Benchmark:
         )
         for choice in self.choices:
             runtime = self._open(choice)
-            given = looked_at if isinstance(runtime, RecomputingRuntime) else windows
+            given = measured_on if isinstance(runtime, RecomputingRuntime) else windows
             step(f"model, {choice.name}", partial(measure.time_model, runtime, given, repeats))
             if isinstance(runtime, RecomputingRuntime):
                 share = runtime.recomputed / runtime.windows

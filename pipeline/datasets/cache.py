@@ -30,7 +30,7 @@ from tracknet.schemas.files import whole_file
 
 
 def cached_frames(clip: Clip, folder: Path, *, width: int, height: int) -> NDArray[np.uint8]:
-    """The frames of a clip at network size, decoded now if nobody did before.
+    """The frames of a clip at network size, decoded now if they are not in the cache.
 
     Args:
         clip: which clip.

@@ -1,4 +1,4 @@
-"""Find labelled clips under a folder, in any of the layouts that people publish.
+"""Find labelled clips under a folder, in any of the published layouts.
 
 * TrackNetV2: `.../SPORT/MATCH/video/NAME.mp4` with `MATCH/csv/NAME_ball.csv` or `NAME.csv` there.
   Our synthetic rallies have this layout too.
@@ -47,7 +47,7 @@ class Clip:
         layout: how both are laid out.
         width, height: source px, as displayed.
         frames: frames that the container presents.
-        split: "train", "val", "test" or "" where nobody said.
+        split: "train", "val", "test" or "" if unknown.
         test_set: what a test clip tests, "" otherwise.
     """
 

@@ -191,7 +191,7 @@ def decode_with_decord(request: Request, sink: FrameSink) -> None:
         packets = packets_from_keyframe(container, stream, request.key)
         for segment in cut_segments(packets, request.pts):
             order = np.argsort([packet.pts for packet in segment.packets], kind="stable")
-            # Which frame each picture of the segment is; None for one that nobody asked for.
+            # Which frame each picture of the segment is; None for one that is not needed.
             frames = [
                 frame_of.get(pts) if segment.owns(pts) else None
                 for pts in (segment.packets[i].pts for i in order)

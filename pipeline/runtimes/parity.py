@@ -4,10 +4,10 @@ The reference is PyTorch in float32 with the peak finder of published figures (`
 runtime passes when F1 differs by at most 0.2 points and at least 99.5 % of the frames have the same
 outcome (`pipeline.scoring.metrics.Outcome`: hit, false alarm, miss, ...).
 
-    verdicts = check_weights(Path("v5.safetensors"), [resolve("openvino", "bf16", "cpu")], clips)
-    verdicts["openvino bf16"].passed
+    results = check_weights(Path("v5.safetensors"), [resolve("openvino", "bf16", "cpu")], clips)
+    results["openvino bf16"].passed
 
-Distances are judged as the released metric does: 4 px at network size.  This module knows nothing
+Distances are checked as the released metric does: 4 px at network size.  This module knows nothing
 of where clips and weights come from.
 """
 
@@ -37,7 +37,7 @@ SAME_OUTCOMES = 0.995
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """A runtime beside the reference.
 
     Attributes:
@@ -50,8 +50,8 @@ class Verdict:
     agreeing: int
 
     @classmethod
-    def of(cls, expected: NDArray[np.int8], found: NDArray[np.int8]) -> Verdict:
-        """From the outcomes of the same frames, in the same order; see `judge`."""
+    def of(cls, expected: NDArray[np.int8], found: NDArray[np.int8]) -> GateResult:
+        """From the outcomes of the same frames, in the same order; see `outcomes_of`."""
         return cls(Counts.of(expected), Counts.of(found), int((found == expected).sum()))
 
     @property
@@ -83,7 +83,7 @@ class Verdict:
 
 def check_weights(
     weights: Path, choices: Sequence[RuntimeChoice], clips: Iterable[LabelledClip]
-) -> dict[str, Verdict]:
+) -> dict[str, GateResult]:
     """Compare runtimes of a weights file with PyTorch in float32 on the same device, by name.
 
     Raises:
@@ -94,27 +94,29 @@ def check_weights(
         quantized = find_quantized(weights) if choice.precision == "int8" else None
         candidates.append(open_runtime(choice, load_model(weights), quantized))
     reference = TorchRuntime(load_model(weights), choices[0].device)
-    expected, *found = judge([reference, *candidates], clips)
+    expected, *found = outcomes_of([reference, *candidates], clips)
     return {
-        choice.name: Verdict.of(expected, outcomes)
+        choice.name: GateResult.of(expected, outcomes)
         for choice, outcomes in zip(choices, found, strict=True)
     }
 
 
-def judge(runtimes: Sequence[Runtime], clips: Iterable[LabelledClip]) -> list[NDArray[np.int8]]:
+def outcomes_of(
+    runtimes: Sequence[Runtime], clips: Iterable[LabelledClip]
+) -> list[NDArray[np.int8]]:
     """The `Outcome` of every labelled frame of all clips, in order, for each runtime.
 
     Args:
         runtimes: of the same model.
-        clips: decoded at the model's size; one is looked at after the other.
+        clips: decoded at the model's size; one after the other.
 
     Raises:
         InputError: no frame is labelled.
     """
-    by_clip = [[_judge_clip(runtime, clip) for runtime in runtimes] for clip in clips]
+    by_clip = [[_outcomes_of_clip(runtime, clip) for runtime in runtimes] for clip in clips]
     outcomes = [np.concatenate(of_one) for of_one in zip(*by_clip, strict=True)]
     if not outcomes or not outcomes[0].size:
-        raise InputError("no frame of these clips is labelled, so there is nothing to judge by")
+        raise InputError("no frame of these clips is labelled, so there is nothing to compare")
     return outcomes
 
 
@@ -127,7 +129,7 @@ def middle(clip: LabelledClip, n_frames: int) -> LabelledClip:
     return LabelledClip(short, frames, clip.visibility[part], clip.xy_source[part])
 
 
-def _judge_clip(runtime: Runtime, clip: LabelledClip) -> NDArray[np.int8]:
+def _outcomes_of_clip(runtime: Runtime, clip: LabelledClip) -> NDArray[np.int8]:
     spec, n = runtime.spec, len(clip.frames)
     background = clip.background if spec.background else None
     chunk = FrameChunk(range(n), 0, n, clip.frames, background=background)

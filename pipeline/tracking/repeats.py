@@ -1,4 +1,4 @@
-"""Frames that repeat the one before, as broadcasts made from another frame rate have them.
+"""Frames that repeat the previous one, as broadcasts made from another frame rate have them.
 
 25 frames a second become 30 by showing every fifth picture twice.  Within a window such a pair
 hides the motion that finds the ball, so windows are laid over frames that differ
@@ -26,7 +26,7 @@ _LEVELS = 25  # of 255
 
 
 def repeats(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which pictures repeat the one before.
+    """Which pictures repeat the previous one.
 
     Args:
         pictures: uint8 `[N, H, W, 3]` at network size.
