@@ -68,8 +68,14 @@ VIDEOS = pa.schema(
         _field("height", pa.int32(), "px", "picture height as displayed"),
         _field("rotation", pa.int16(), "deg", "turn for display, counter-clockwise"),
         _field("mirrored", pa.bool_(), "", "left and right are swapped before the turn"),
-        _field("crop", pa.list_(pa.int32()), "px", "left, top, width, height of the part of the "
-               "stored picture that is shown; null for all of it", null=True),
+        _field(
+            "crop",
+            pa.list_(pa.int32()),
+            "px",
+            "left, top, width, height of the part of the "
+            "stored picture that is shown; null for all of it",
+            null=True,
+        ),
         _field("time_base_num", pa.int64(), "", "time base, numerator", null=True),
         _field("time_base_den", pa.int64(), "1/s", "time base, denominator", null=True),
         _field("frames", pa.int32(), "frame", "frames that the container presents"),

@@ -20,7 +20,7 @@ def read_all(decoder, video):
 
 def test_complaints_are_counted_afresh_for_each_request(tmp_path):
     first = corrupt(make_video(tmp_path / "a.mp4", 60), 0.5, 300)
-    second = corrupt(make_video(tmp_path / "b.mp4", 50), 0.5, 30)
+    second = corrupt(make_video(tmp_path / "b.mp4", 50), 0.6, 100)
     with Decoder(DecoderLimits(backend="pyav")) as decoder:
         alone = read_all(decoder, decoder.probe(second))[1]
     with Decoder(DecoderLimits(backend="pyav")) as decoder:
@@ -55,7 +55,7 @@ HALF_A_MESSAGE = (
 
 
 def test_half_a_message_is_not_waited_for(tmp_path):
-    with Decoder(DecoderLimits(deadline_s=0.5, command=HALF_A_MESSAGE)) as decoder:
+    with Decoder(DecoderLimits(deadline_s=0.5, start_s=0.5, command=HALF_A_MESSAGE)) as decoder:
         with pytest.raises(MachineError, match="does not start: no progress"):
             decoder.probe(tmp_path)
 

@@ -60,6 +60,7 @@ class DecoderLimits:
 
     Attributes:
         deadline_s: seconds without a sign of progress after which it is killed.
+        start_s: seconds that it may take to start; a loaded machine is slow at that.
         memory_bytes: limit of its private memory; an allocation beyond it fails.
         recycle_after: shards after which a fresh process takes over, because decoders leak.
         command: the program, to which one JSON argument is added.
@@ -67,6 +68,7 @@ class DecoderLimits:
     """
 
     deadline_s: float = 60.0
+    start_s: float = 60.0
     memory_bytes: int = 4 << 30
     recycle_after: int = 64
     command: tuple[str, ...] = (sys.executable, "-P", "-m", "tracknet.pipeline.decoding.child")
@@ -213,7 +215,7 @@ class Decoder:
             self.close()
             raise MachineError(f"no decoder process can be started: {error}") from error
         try:
-            self._receive()  # that it is ready
+            self._receive(self.limits.start_s)  # that it is ready
         except (_ChildDied, _ChildFailed, DecodeTimeout) as error:
             self.close()
             raise MachineError(f"the decoder process does not start: {error}") from error
@@ -241,7 +243,11 @@ class Decoder:
                     stdout=subprocess.DEVNULL,
                     stderr=self._stderr,
                     pass_fds=(theirs.fileno(), shared),
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+                    env={
+                        **os.environ,
+                        "PYTHONPATH": os.pathsep.join(paths),
+                        "OMP_NUM_THREADS": "1",
+                    },
                 )
             finally:
                 os.close(shared)
@@ -253,19 +259,20 @@ class Decoder:
         try:
             self._pipe.send_bytes(pack({**message, "id": self._request}, payload))
         except BlockingIOError as error:
-            raise DecodeTimeout(self._no_progress()) from error
+            raise DecodeTimeout(self._no_progress(self.limits.deadline_s)) from error
         except OSError as error:
             raise self._obituary() from error
 
-    def _receive(self) -> tuple[dict[str, Any], bytes]:
+    def _receive(self, deadline_s: float | None = None) -> tuple[dict[str, Any], bytes]:
         """The next answer to the last request that is not just a sign of life."""
+        deadline_s = deadline_s or self.limits.deadline_s
         while True:
             try:
-                if not self._pipe.poll(self.limits.deadline_s):
-                    raise DecodeTimeout(self._no_progress())
+                if not self._pipe.poll(deadline_s):
+                    raise DecodeTimeout(self._no_progress(deadline_s))
                 message, payload = unpack(self._pipe.recv_bytes())
             except BlockingIOError as error:
-                raise DecodeTimeout(self._no_progress()) from error
+                raise DecodeTimeout(self._no_progress(deadline_s)) from error
             except (EOFError, OSError) as error:
                 raise self._obituary() from error
             if message["id"] != self._request or "alive" in message:
@@ -274,8 +281,8 @@ class Decoder:
                 raise _ChildFailed(message["message"], message["machine"])
             return message, payload
 
-    def _no_progress(self) -> str:
-        return f"no progress for {self.limits.deadline_s:g} s; the decoder was killed"
+    def _no_progress(self, seconds: float) -> str:
+        return f"no progress for {seconds:g} s; the decoder was killed"
 
     def _obituary(self) -> _ChildDied:
         assert self._process is not None

@@ -44,6 +44,7 @@ _INDEXED_CONTAINERS = {"mov", "mp4"}  # the header lists every sample, so a shor
 _NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: a raw stream
 _NO_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails  # cover art
 _TURN = 1 << 33  # where the clock of a transport stream starts again at 0
+_GAP = 60 * 90_000
 _NO_CLOCK = "no clock: {}, so time_s is null"
 
 Heartbeat = Callable[[], None]
@@ -231,20 +232,20 @@ class _Packets:
     error: str | None = None
 
     @property
-    def joined(self) -> bool:
-        """Two recordings in one file: sorted by PTS, their pictures would be mixed.
+    def leaps(self) -> bool:
+        """Whether FFmpeg took the start of another recording for a turn of the clock.
 
-        The clock goes back between them, or FFmpeg took that for a turn of the clock and made it
-        a leap of half a day or more.
+        A clock that does turn in the middle of a recording goes on without a gap.
         """
-        steps = np.diff(np.array([t for t in self.dts if t is not None], dtype=np.int64))
-        return bool((steps < 0).any() or self.leaps)
+        known = np.array([t for t in self.dts if t is not None], dtype=np.int64)
+        turns = (known[:-1] < _TURN) & (known[1:] >= _TURN)
+        return bool((turns & (np.diff(known) > _GAP)).any())
 
     @property
-    def leaps(self) -> bool:
-        """Whether FFmpeg added a turn of the clock where none ended."""
+    def joined(self) -> bool:
+        """Two recordings in one file: sorted by PTS, their pictures would be mixed."""
         known = np.array([t for t in self.dts if t is not None], dtype=np.int64)
-        return bool(((np.diff(known) > _TURN // 2) & (known[1:] >= _TURN)).any())
+        return bool((np.diff(known) < 0).any()) or self.leaps
 
 
 def _read_packets(
@@ -367,8 +368,10 @@ def _count_by_decoding(
         times = list(ticks[: len(times)])
     note = None
     if None in times:
-        which = "a raw stream has no timestamps" if raw else (
-            f"{times.count(None)} of {len(times)} frames have no timestamp"
+        which = (
+            "a raw stream has no timestamps"
+            if raw
+            else (f"{times.count(None)} of {len(times)} frames have no timestamp")
         )
         times, note = list(range(len(times))), _NO_CLOCK.format(which)
     return np.array(times, dtype=np.int64), note
