@@ -5,6 +5,7 @@ import signal
 import sys
 
 import cv2
+import psutil
 import pytest
 
 from tests.videos import corrupt, draw_frame, make_video, read_number
@@ -55,18 +56,17 @@ HALF_A_MESSAGE = (
 
 
 def test_half_a_message_is_not_waited_for(tmp_path):
-    with Decoder(DecoderLimits(deadline_s=0.5, start_s=0.5, command=HALF_A_MESSAGE)) as decoder:
-        with pytest.raises(MachineError, match="does not start: no progress"):
-            decoder.probe(tmp_path)
+    limits = DecoderLimits(deadline_s=0.5, start_s=0.5, command=HALF_A_MESSAGE)
+    with Decoder(limits) as decoder, pytest.raises(MachineError, match="start: no progress"):
+        decoder.probe(tmp_path)
 
 
 def test_the_search_path_of_modules_is_extended(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with Decoder() as decoder:
         decoder.probe(make_video(tmp_path / "v.mp4", 3))
-        with open(f"/proc/{decoder.pid}/environ", "rb") as file:
-            environment = dict(item.split(b"=", 1) for item in file.read().split(b"\0") if item)
-    assert environment[b"PYTHONPATH"].decode().split(":")[1:] == [str(tmp_path)]
+        environment = psutil.Process(decoder.pid).environ()
+    assert environment["PYTHONPATH"].split(os.pathsep)[1:] == [str(tmp_path)]
 
 
 def test_a_probe_that_hangs_is_the_videos_fault(tmp_path):
@@ -81,9 +81,8 @@ def test_a_probe_that_hangs_is_the_videos_fault(tmp_path):
 @pytest.mark.parametrize("command", [("false",), ("/nowhere/python",)])
 def test_a_decoder_that_does_not_start_is_the_machines_fault(tmp_path, command):
     path = make_video(tmp_path / "v.mp4", 3)
-    with Decoder(DecoderLimits(command=command)) as decoder:
-        with pytest.raises(MachineError, match="start"):
-            decoder.probe(path)
+    with Decoder(DecoderLimits(command=command)) as decoder, pytest.raises(MachineError):
+        decoder.probe(path)
 
 
 def test_a_file_that_is_not_there_is_the_machines_fault(tmp_path):
@@ -138,9 +137,13 @@ def test_a_decoder_that_is_killed_each_time_is_the_machines_fault(tmp_path):
     path = make_video(tmp_path / "v.mp4", 150)
     with Decoder() as decoder:
         reader = decoder.read(decoder.probe(path), range(150), 128, 72)
-        with pytest.raises(MachineError, match="signal 9"):
+
+        def kill_at_each_batch():
             for _ in reader:
                 os.kill(decoder.pid, signal.SIGKILL)
+
+        with pytest.raises(MachineError, match="signal 9"):
+            kill_at_each_batch()
     assert reader.report.damage is None
     assert reader.report.attempts == 3
 

@@ -25,10 +25,14 @@ from typing import Literal, NamedTuple, get_args
 import cv2
 import numpy as np
 
-from tracknet.pipeline.errors import InputError, WeightsError
+from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.spec import fit
 
 PeakMode = Literal["contour", "centroid"]
+NO_NUMBERS = (
+    "the model's heatmaps are no numbers: its weights are broken, or too large for float16; try a "
+    "runtime in bfloat16 or float32, such as torch-bf16"
+)
 PEAK_MODES: tuple[str, ...] = get_args(PeakMode)
 
 
@@ -72,13 +76,13 @@ def find_candidates(
         (`centroid`).
 
     Raises:
-        WeightsError: the heatmap holds NaN, which only broken weights or a broken runtime give.
+        InputError: the heatmap has values that are no numbers.
     """
     if mode not in _FINDERS:
         raise InputError(f"peak mode {mode!r}: choose one of {', '.join(PEAK_MODES)}")
     find = _FINDERS[mode]
     if np.isnan(heatmap.sum()):
-        raise WeightsError("a heatmap holds NaN: the weights, or what computes them, are broken")
+        raise InputError(NO_NUMBERS)
     lowest = threshold if floor is None else min(threshold, floor)
     left, top, width, height = _box(heatmap, lowest)
     part = heatmap[top : top + height, left : left + width]
