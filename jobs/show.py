@@ -44,7 +44,7 @@ def published_rows(store: Store) -> pa.Table:
 
 def ball_rows(table: pa.Table) -> Iterator[BallRow]:
     """The rows of a trajectory as the renderer takes them."""
-    for batch in table.select(["frame", "x_px", "y_px", "score", "pts"]).to_batches(4096):
+    for batch in table.select(["frame", "x_px", "y_px", "score"]).to_batches(4096):
         yield from (BallRow(**row) for row in batch.to_pylist())
 
 

@@ -27,7 +27,7 @@ from tracknet.jobs.settings import TrackSettings
 from tracknet.pipeline.decoding.background import median_background
 from tracknet.pipeline.decoding.decoder import Decoder
 from tracknet.pipeline.decoding.video import Video
-from tracknet.pipeline.errors import VideoError
+from tracknet.pipeline.errors import MachineError, VideoError
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.chunks import chunks_of
 from tracknet.pipeline.tracking.engine import Detection, Detector, FrameChunk
@@ -115,6 +115,8 @@ class DecodeStage:
                 started = time.perf_counter()
         except VideoError as error:
             reader.report.damage = str(error)
+        except MachineError as error:
+            report["machine"] = str(error)  # says nothing of the video; the next run tries again
         report |= {
             "decoders": reader.report.decoders,
             "attempts": reader.report.attempts,
@@ -268,9 +270,10 @@ class DetectStage:
 def _candidates(
     detection: Detection, network_size: tuple[int, int], source_size: tuple[int, int]
 ) -> list[dict[str, float]]:
-    """The value of `schemas.tables.CANDIDATES` of a frame."""
+    """The value of `schemas.tables.CANDIDATES` of a frame; beside the picture there is no ball."""
     found = []
     for peak in detection.candidates:
         x_px, y_px = to_source(peak, network_size, source_size)
-        found.append({"x_px": x_px, "y_px": y_px, "score": peak.score})
+        if 0 <= x_px + 0.5 <= source_size[0] and 0 <= y_px + 0.5 <= source_size[1]:
+            found.append({"x_px": x_px, "y_px": y_px, "score": peak.score})
     return found
