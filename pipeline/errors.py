@@ -4,6 +4,7 @@
     ├── InputError                something the user gave cannot be used: a path, an option, a table
     ├── VideoError                a video, or a part of it, cannot be read
     │   └── DecodeTimeout         the decoder gave no answer before its deadline and was killed
+    ├── MachineError              a file cannot be reached, or memory or disk is lacking
     ├── WeightsError              a weights file does not fit the model, or is not one
     └── LabelError                a label file is broken; carries file and line
 
@@ -30,6 +31,16 @@ class VideoError(TrackNetError):
 
 class DecodeTimeout(VideoError):
     """The decoder made no progress before its deadline and was killed."""
+
+
+class MachineError(TrackNetError):
+    """The machine, not the video, is at fault; another try may well succeed.
+
+    Raised where the operating system says so: a file that is absent, may not be read, lies on a
+    disk that fails or changed while it was read; no room for shared memory or temporary files; a
+    decoder process that does not start, or that was killed from outside (SIGKILL, SIGBUS).
+    Nothing about the video follows from it.
+    """
 
 
 class WeightsError(TrackNetError):
