@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,7 +59,7 @@ class Killed(BaseException):
 class Probe:
     """Probes in this process, each content once."""
 
-    known: dict[str, Video | VideoError] = {}
+    known: ClassVar[dict[str, Video | VideoError]] = {}
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -137,7 +137,7 @@ class Archive:
         """Track all of the archive, or the named files."""
         inputs = [str(self.folder / name) for name in names] or [str(self.folder)]
         chosen = TrackSettings(
-            "none", detector=DetectorSettings(link=None), shard_seconds=0.5, **options
+            "none", detector=DetectorSettings(link=None), shard_seconds=0.3, **options
         )
         store = Store(self.out)
 
@@ -197,7 +197,7 @@ def published(out: Path) -> dict[str, pa.Table]:
 
 @contextmanager
 def killed_at(number: int, below: Path) -> Iterator[None]:
-    """Die at the `number`-th change of a file name below a folder, and let nothing be written after.
+    """Die at the `number`-th change of a file name below a folder; nothing is written after it.
 
     Every file of ours becomes visible, and goes, by such a change.
     """
