@@ -37,8 +37,10 @@ def plan(
 ) -> None:
     """Say what `track` would do with the same inputs; nothing is decoded.
 
-    INPUT is a video, a folder (searched recursively; a folder of pictures is one clip), a glob, or
-    a manifest (*.txt, one path per line).
+    INPUT is a video, a folder, a glob, or a manifest (*.txt, *.lst).  Folders are searched below,
+    following links, for names like those of videos (.mp4 .mkv .mov .avi .ts .webm .h264 .hevc .gif
+    ...), except those that begin with a dot; a folder of pictures is one clip.  A manifest is UTF-8
+    text with one INPUT per line, relative to it; a line that begins with # is a comment.
 
     \b
     tracknet plan matches/ 'more/**/*.mp4'
@@ -126,8 +128,17 @@ def plan(
     default=0,
     help="Decode workers; 0 takes all cores but one.  [default: 0]",
 )
-@click.option("--fresh", is_flag=True, help="Delete what is in OUT and start again.")
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Make all results in OUT again; the old ones stay until the new ones are complete.",
+)
 @click.option("--retry", is_flag=True, help="Try quarantined videos again.")
+@click.option(
+    "--take-lock",
+    is_flag=True,
+    help="Write to OUT although a run on another machine seems to; give it if that run is dead.",
+)
 @address_option
 @as_json
 def track(
@@ -136,6 +147,7 @@ def track(
     stride: int | None,
     fresh: bool,
     retry: bool,
+    take_lock: bool,
     address: str | None,
     as_json: bool,
     **options: Any,
@@ -163,8 +175,10 @@ def track(
             "weights": find_weights(settings.weights),
         }
         sys.exit(run_on_cluster(address, click.get_current_context(), **there))
-    report = track_here(inputs, out, settings, fresh)
+    report = track_here(inputs, out, settings, fresh, take_lock)
     print_report(report, out, as_json)
+    if report.failed:
+        sys.exit(1)
     if report.quarantined:
         sys.exit(PARTIAL)
 
@@ -172,18 +186,21 @@ def track(
 @click.command()
 @click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--all", "show_all", is_flag=True, help="List every video, not the first 40.")
+@click.option("--deep", is_flag=True, help="Read all rows and compare checksums, not only sizes.")
 @as_json
-def inspect(out: Path, show_all: bool, as_json: bool) -> None:
-    """Show what is in a folder of tables: videos, coverage, detection rate, problems.
+def inspect(out: Path, show_all: bool, deep: bool, as_json: bool) -> None:
+    """Show what is in a folder of tables: videos, coverage, detection rate, problems, damage.
 
     \b
     tracknet inspect tables/
+    tracknet inspect tables/ --deep
     tracknet inspect tables/ --json | jq .totals
     """
     from tracknet.commands.console import print_inventory
     from tracknet.schemas.store import Store
 
-    print_inventory(Store(out), show_all, as_json)
+    if not print_inventory(Store(out), show_all, as_json, deep):
+        sys.exit(PARTIAL)
 
 
 @click.command()
@@ -214,7 +231,11 @@ def render(video: Path, tracks: Path, out: Path, tail: int, max_height: int | No
 
 
 def track_here(
-    inputs: tuple[str, ...], out: Path, settings: TrackSettings, fresh: bool
+    inputs: tuple[str, ...],
+    out: Path,
+    settings: TrackSettings,
+    fresh: bool,
+    take_lock: bool = False,
 ) -> TrackReport:
     import tracknet
     from tracknet.commands.console import progress
@@ -227,7 +248,9 @@ def track_here(
             videos = f"{step.videos}/{step.videos_total} videos"
             report(step.done, step.total, unit, step.stage, videos)
 
-        return tracknet.track(inputs, out, settings, fresh=fresh, on_progress=on_progress)
+        return tracknet.track(
+            inputs, out, settings, fresh=fresh, take_lock=take_lock, on_progress=on_progress
+        )
 
 
 def name_what_is_faster(settings: TrackSettings) -> None:

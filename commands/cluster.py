@@ -122,17 +122,20 @@ def run_on_cluster(address: str, context: click.Context, **absolute: Any) -> int
 
 def _arguments(context: click.Context, replaced: dict[str, Any]) -> list[str]:
     """The command line of a command, without its address; paths are absolute."""
-    arguments, options = [], []
-    for parameter in context.command.params:
-        given = {**context.params, **replaced}.get(str(parameter.name))
-        if parameter.name == "address" or given is None:
-            continue
-        values = given if isinstance(given, tuple) else (given,)
-        texts = [str(v.absolute()) if isinstance(v, Path) else str(v) for v in values]
-        if isinstance(parameter, click.Argument):
-            arguments += texts
-        elif given is True:
-            options.append(parameter.opts[0])
-        elif given is not False:
-            options += [word for text in texts for word in (parameter.opts[0], text)]
-    return [str(context.info_name), *options, "--", *arguments]
+    whole, arguments = [], []
+    for part in filter(None, (context.parent, context)):
+        options: list[str] = []
+        for parameter in part.command.params:
+            given = {**part.params, **replaced}.get(str(parameter.name))
+            if parameter.name == "address" or given is None:
+                continue
+            values = given if isinstance(given, tuple) else (given,)
+            texts = [str(v.absolute()) if isinstance(v, Path) else str(v) for v in values]
+            if isinstance(parameter, click.Argument):
+                arguments += texts
+            elif isinstance(given, bool):
+                options += parameter.opts[:1] if given else parameter.secondary_opts[:1]
+            else:
+                options += [word for text in texts for word in (parameter.opts[0], text)]
+        whole += options if part is context.parent else [str(part.info_name), *options]
+    return [*whole, "--", *arguments]

@@ -175,6 +175,8 @@ def print_report(report: TrackReport, out: Path, as_json: bool) -> None:
         f" model {seconds['model']:.1f}, commit {seconds['commit']:.2f})"
     )
     print_quarantine(report.quarantined)
+    for failed in report.failed:
+        print(f"failed (machine): {failed['source']}: {failed['error']}")
 
 
 def print_training(result: TrainResult, as_json: bool) -> None:
@@ -195,11 +197,12 @@ def print_quarantine(rows: list[dict[str, Any]]) -> None:
         print(f"unreadable or partly unreadable: {row['source']}:{where} {row['error']}")
 
 
-def print_inventory(store: Store, show_all: bool, as_json: bool) -> None:
-    found = inventory(store)
+def print_inventory(store: Store, show_all: bool, as_json: bool, deep: bool = False) -> bool:
+    """Print what is in a folder; returns whether all files there are sound."""
+    found = inventory(store, deep)
     if as_json:
         print(json.dumps(found, indent=1))
-        return
+        return not found["damaged"]
 
     def percent(share: float | None) -> str:
         return "-" if share is None else f"{share:.1%}"
@@ -227,6 +230,10 @@ def print_inventory(store: Store, show_all: bool, as_json: bool) -> None:
         f"{totals['detected']} with a ball, {totals['runs']} runs"
     )
     print_quarantine(found["quarantine"])
+    for bad in found["damaged"]:
+        name = bad["source"] or bad["video_id"]
+        print(f"damaged: {name}: {bad['error']}; track it again")
+    return not found["damaged"]
 
 
 def print_gate_results(results: dict[str, GateResult], as_json: bool) -> None:

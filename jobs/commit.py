@@ -5,6 +5,9 @@ stages a shard when it is whole, and publishes a video when all its shards are s
 with the candidates of all its frames at hand, is the ball chosen (`pipeline.tracking.choose`), so
 a trajectory does not depend on how the video was cut.  What was
 staged before a crash is taken as it is.  It keeps in memory only the rows of shards in flight.
+
+A shard that the machine failed (`report["machine"]`), or whose worker died, is not staged and its
+video not published: `unfinished` gives it back to be tried again, `failures` names it in the end.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tracknet.jobs.plan import PlannedVideo, Unreadable, video_from_row
+from tracknet.jobs.plan import PlannedVideo, is_changed, message, video_from_row
 from tracknet.jobs.rows import candidates_of, trajectory_table
 from tracknet.pipeline.decoding.video import Video
+from tracknet.pipeline.errors import TrackNetError
 from tracknet.pipeline.tracking.choose import choose_balls
 from tracknet.pipeline.tracking.engine import DetectorSettings
-from tracknet.schemas.store import ResultKey, Store
+from tracknet.schemas.folder import ResultKey
+from tracknet.schemas.store import Store
 from tracknet.schemas.tables import (
     DETECTED,
     SCHEMA_VERSION,
@@ -34,6 +39,11 @@ from tracknet.schemas.tables import (
 )
 
 log = logging.getLogger(__name__)
+MODEL_FAILURES = 16  # that a run stands; a model that always fails must end it
+
+
+class WorkError(TrackNetError):
+    """Workers fail again and again, so that the run cannot go on."""
 
 
 @dataclass
@@ -92,6 +102,9 @@ class Committer:
         self._todo: dict[str, list[range]] = {}
         self._missing: dict[str, set[int]] = {}
         self._open: dict[tuple[str, int], _OpenShard] = {}
+        self._failed: dict[tuple[str, int], str] = {}
+        self._changed: dict[str, str] = {}
+        self._model_failures = 0
 
     def expect(self, video: PlannedVideo) -> list[range]:
         """Announce a video; returns the shards that are still to be done.
@@ -111,9 +124,12 @@ class Committer:
         started = time.perf_counter()
         for row in table.to_pylist():
             shard = self._open.setdefault((row["video_id"], row["shard_first"]), _OpenShard())
-            if row["report"] is not None:
-                shard.report = json.loads(row["report"])
-                self.totals.decode_s += shard.report["decode_s"]
+            report = None if row["report"] is None else json.loads(row["report"])
+            if report and "model_error" in report:
+                self._fail((row["video_id"], row["shard_first"]), report["model_error"])
+            elif report:
+                shard.report = report
+                self.totals.decode_s += report["decode_s"]
             elif row["frame"] not in shard.rows:  # a retried task may deliver a row again
                 shard.rows[row["frame"]] = {name: row[name] for name in STAGED.names}
                 self.totals.frames += 1
@@ -122,8 +138,50 @@ class Committer:
         touched = zip(table["video_id"].to_pylist(), table["shard_first"].to_pylist(), strict=True)
         for name in dict.fromkeys(touched):
             if name in self._open and self._open[name].is_whole():
-                self._stage(*name, self._open.pop(name))
+                self._take(name, self._open.pop(name))
         self.totals.commit_s += time.perf_counter() - started
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """The shards that were expected and are not staged, to be sent again.
+
+        What arrived of them is forgotten.
+        """
+        self.totals.frames -= sum(len(shard.rows) for shard in self._open.values())
+        self._open.clear()
+        return [
+            {"video_id": video_id, "first": shard.start, "stop": shard.stop}
+            for video_id, missing in self._missing.items()
+            for shard in self._todo[video_id]
+            if shard.start in missing
+        ]
+
+    def failures(self) -> list[dict[str, str]]:
+        """The videos that could not be published, by source, and why."""
+        found = []
+        for video_id, missing in self._missing.items():
+            shard = next(s for s in self._todo[video_id] if s.start in missing)
+            reason = self._failed.get((video_id, shard.start), "the process died at work on it")
+            error = f"frames {shard.start}-{shard.stop - 1}: {reason}"
+            more = f" (and {len(missing) - 1} more parts of it)" if len(missing) > 1 else ""
+            found.append({"source": self._videos[video_id].source, "error": error + more})
+        return found + [{"source": s, "error": e} for s, e in self._changed.items()]
+
+    def _fail(self, name: tuple[str, int], error: str) -> None:
+        """Note that the model failed on a part of a shard, which so will not be whole."""
+        self._failed[name] = f"the model failed: {error}"
+        self._model_failures += 1
+        if self._model_failures > MODEL_FAILURES:
+            raise WorkError(f"the model failed {self._model_failures} times; last: {error}")
+
+    def _take(self, name: tuple[str, int], shard: _OpenShard) -> None:
+        assert shard.report is not None
+        if failure := shard.report.get("machine"):
+            self._failed[name] = failure
+            self.totals.frames -= len(shard.rows)
+            log.warning("%s frames %d-: %s", name[0], name[1], failure)
+        else:
+            self._failed.pop(name, None)
+            self._stage(*name, shard)
 
     def _stage(self, video_id: str, first: int, shard: _OpenShard) -> None:
         if first not in self._missing.get(video_id, ()):
@@ -139,13 +197,16 @@ class Committer:
 
     def _publish(self, video_id: str) -> None:
         planned = self._videos.pop(video_id)
+        todo = self._todo.pop(video_id)
         del self._missing[video_id]
+        row = self.store.read_video(video_id)
+        if is_changed(row):
+            self._changed[planned.source] = "changed while it was tracked; run again"
+            self.store.unstage(video_id)
+            return
         staged, reports = self.store.staged(video_id, list(planned.shards))
-        video = video_from_row(self.store.read_video(video_id))
+        video = video_from_row(row)
         problems = _problems(video, planned, reports)
-        for source in (video.source, *planned.copies):
-            named = [{**row, "source": source} for row in problems]
-            self.store.write_quarantine(source, named)
         size = (video.width, video.height)
         rows = trajectory_table(video, choose_balls(*candidates_of(staged), size, self.detector))
         status = np.array(rows["status"].to_pylist())
@@ -153,12 +214,13 @@ class Committer:
         decoders = sorted({name for report in reports for name in report["decoders"]})
         manifest = {
             "video_id": video_id,
-            "source": video.source,
+            "source": row["source"],
+            "copies": row["copies"],
             "run_id": self.run_id,
             "result_key": self.key.digest,
             "schema_version": SCHEMA_VERSION,
             "decoders": decoders,
-            "whole": not problems,
+            "problems": problems,
             **counts,
         }
         metadata = {
@@ -169,34 +231,25 @@ class Committer:
         }
         self.store.publish(rows, manifest, metadata)
         self.totals.videos += 1
-        log.debug("published %s: %d frames", video.source, len(rows))
+        log.debug("published %s: %d frames", row["source"], len(rows))
         for problem in problems:
-            log.warning("%s: %s", video.source, problem["error"])
-        for shard in self._todo.pop(video_id):
+            log.warning("%s: %s", row["source"], problem["error"])
+        for shard in todo:
             self.totals.detected += int((status[shard.start : shard.stop] == DETECTED).sum())
 
 
 def _problems(
     video: Video, planned: PlannedVideo, reports: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Quarantine rows but for the source: what the container lacks, what no decoder could read."""
-    rows = []
-    base = {"video_id": video.video_id}
+    """Quarantine rows but for video and source: what the container lacks, what cannot be read."""
+    rows: list[dict[str, Any]] = []
+    everywhere = {"shard_first": None, "shard_stop": None}
     if video.damage:
-        rows.append({**base, "stage": "probe", "error": video.damage, "attempts": 1})
+        error = message(video.damage, video.source)
+        rows.append({**everywhere, "stage": "probe", "error": error, "attempts": 1})
     for owned, report in zip(planned.shards, reports, strict=True):
         if report["damage"]:
-            error = "; ".join([report["damage"], *report["errors"]])
+            error = message("; ".join([report["damage"], *report["errors"]]), video.source)
             where = {"shard_first": owned.start, "shard_stop": owned.stop, "stage": "decode"}
-            rows.append({**base, **where, "error": error, "attempts": report["attempts"]})
+            rows.append({**where, "error": error, "attempts": report["attempts"]})
     return rows
-
-
-def unreadable_row(unreadable: Unreadable) -> dict[str, Any]:
-    """The quarantine row of a source that is no video."""
-    return {
-        "source": unreadable.source,
-        "stage": "probe",
-        "error": unreadable.error,
-        "attempts": 1,
-    }

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tracknet.jobs.sources import source_text
 from tracknet.pipeline.decoding.video import Video
 from tracknet.pipeline.tracking.choose import Balls
 from tracknet.pipeline.tracking.link import Candidates
@@ -44,7 +45,7 @@ def trajectory_table(video: Video, balls: Balls) -> pa.Table:
     status = np.select([~decoded, seen, balls.bridged], [UNDECODABLE, DETECTED, BRIDGED], ABSENT)
     columns = {
         "video_id": pa.array([video.video_id] * n),
-        "source": pa.array([video.source] * n),
+        "source": pa.array([source_text(video.source)] * n),
         "frame": pa.array(np.arange(n)),
         "pts": pa.array(video.pts),
         "time_s": pa.nulls(n, pa.float64()) if times is None else pa.array(times),

@@ -12,6 +12,7 @@ from tracknet.pipeline.decoding.decoder import Decoder
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.pictures.render import BallRow
 from tracknet.schemas import parquet
+from tracknet.schemas.errors import TableError
 from tracknet.schemas.store import Store
 from tracknet.schemas.tables import DETECTED, TRAJECTORIES, UNDECODABLE
 
@@ -48,19 +49,32 @@ def ball_rows(table: pa.Table) -> Iterator[BallRow]:
         yield from (BallRow(**row) for row in batch.to_pylist())
 
 
-def inventory(store: Store) -> dict[str, Any]:
-    """What is in an output folder, from its manifests: videos, totals, problems, runs."""
+def inventory(store: Store, deep: bool = False) -> dict[str, Any]:
+    """What is in an output folder, from its manifests: videos, totals, problems, damage, runs.
+
+    Args:
+        store: the folder.
+        deep: read every file of rows and compare its checksum; else only sizes and footers.
+
+    Raises:
+        InputError: it is no results folder.
+    """
+    if store.marker is None:
+        raise InputError(f"{store.root} is no results folder: it has no sound result.json")
+    faults = {video_id: store.fault(video_id, deep) for video_id in store.known()}
+    manifests = [m for m in store.manifests() if faults[m["video_id"]] is None]
     videos = [
         {
             "source": manifest["source"],
+            "copies": manifest["copies"],
             "video_id": manifest["video_id"],
             "frames": manifest["rows"],
             "coverage": _share(manifest["rows"] - manifest[UNDECODABLE], manifest["rows"]),
             "detected": manifest[DETECTED],
             "detection_rate": _share(manifest[DETECTED], manifest["rows"] - manifest[UNDECODABLE]),
-            "whole": manifest["whole"],
+            "whole": not manifest["problems"],
         }
-        for manifest in store.manifests()
+        for manifest in manifests
     ]
     runs = store.runs()
     return {
@@ -71,10 +85,26 @@ def inventory(store: Store) -> dict[str, Any]:
             "detected": sum(video["detected"] for video in videos),
             "runs": len(runs),
         },
+        "damaged": [
+            {"video_id": video_id, "source": _name(store, video_id), "error": error}
+            for video_id, error in faults.items()
+            if error is not None
+        ],
         "quarantine": store.quarantine(),
         "runs": [{**run, "started": str(run["started"]), "finished": str(run["finished"])}
                  for run in runs],
     }  # fmt: skip
+
+
+def _name(store: Store, video_id: str) -> str | None:
+    """The source of a video whose files are damaged, if one of them still says it."""
+    manifest = store.manifest(video_id)
+    if manifest is not None:
+        return str(manifest["source"])
+    try:
+        return str(store.read_video(video_id)["source"])
+    except TableError:
+        return None
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -5,7 +5,8 @@
 A stage is set up once in its worker and then maps batches; there is no science in it.  What
 travels are Arrow tables, pictures as plain bytes.  An end row closes its shard and carries the
 decoder's report; a shard that cannot be read yields its end row all the same, so nothing is lost
-without a word.
+without a word.  `machine` in it says that the machine failed, not the video; a chunk on which the
+model fails yields a row with `model_error` instead of its frames.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tracknet.jobs.settings import TrackSettings
 from tracknet.pipeline.decoding.background import median_background
 from tracknet.pipeline.decoding.decoder import Decoder
 from tracknet.pipeline.decoding.video import Video
-from tracknet.pipeline.errors import MachineError, VideoError
+from tracknet.pipeline.errors import MachineError, TrackNetError, VideoError
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.chunks import chunks_of
 from tracknet.pipeline.tracking.engine import Detection, Detector, FrameChunk
@@ -228,11 +229,14 @@ class DetectStage:
     def __call__(self, chunks: pa.Table) -> Iterator[pa.Table]:
         pictures = _from_bytes(chunks["pictures"])
         for row, of_row in zip(chunks.drop(["pictures"]).to_pylist(), pictures, strict=True):
+            end = {name: row[name] for name in ("video_id", "shard_first", "report")}
             if row["report"] is None:
-                yield self._detect(row, of_row)
-            else:
-                end = {name: row[name] for name in ("video_id", "shard_first", "report")}
-                yield pa.Table.from_pylist([end], FRAME_ROW)
+                try:
+                    yield self._detect(row, of_row)
+                    continue
+                except (TrackNetError, RuntimeError, ValueError) as error:
+                    end["report"] = json.dumps({"model_error": str(error)})
+            yield pa.Table.from_pylist([end], FRAME_ROW)
 
     def _detect(self, row: dict[str, Any], pictures: np.ndarray) -> pa.Table:
         began, started = time.time(), time.perf_counter()

@@ -1,6 +1,7 @@
-"""Parquet files that are either whole or not there.
+"""Parquet and JSON files that are either whole or not there, and that show their own damage.
 
-`read` checks a file against its schema before anyone uses it.
+Every page of a Parquet file carries a checksum.  `read` verifies it, and the schema, before anyone
+uses a row.
 
 This module knows nothing of which tables there are.
 """
@@ -8,47 +9,71 @@ This module knows nothing of which tables there are.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracknet.schemas.errors import TableError
+from tracknet.schemas.errors import NotWritable, TableError
 from tracknet.schemas.files import whole_file
 
 
 def write(table: pa.Table, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a table atomically, zstd-compressed.
+    """Write a table atomically, zstd-compressed, with checksums.
 
     Args:
         table: rows of a schema of `schemas.tables`, cast by the caller.
         path: where; its folder is made.
         metadata: goes into the file's metadata, values that are no strings as JSON.
+
+    Raises:
+        NotWritable: no permission, no room.
     """
     text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (metadata or {}).items()}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **text})
-    with whole_file(path) as aside:
-        pq.write_table(table, aside, compression="zstd")
+    with writing(path), whole_file(path) as aside:
+        pq.write_table(table, aside, compression="zstd", write_page_checksum=True)
 
 
 def write_json(document: Mapping[str, Any], path: Path) -> None:
-    """Write a JSON document atomically."""
+    """Write a JSON document atomically.
+
+    Raises:
+        NotWritable: no permission, no room.
+    """
     text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    with whole_file(path) as aside:
+    with writing(path), whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors into one that says which file.
+
+    Raises:
+        NotWritable: an OSError in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise NotWritable(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """Read a table and check that it has the schema's fields with the schema's types.
 
     Raises:
-        TableError: the file is no Parquet file, or a field is missing or of another type.
+        TableError: the file is no Parquet file, is damaged, or a field is missing or of another
+            type.
     """
     try:
-        table = pq.read_table(path, columns=columns, partitioning=None)
-    except (pa.ArrowInvalid, OSError) as error:
+        table = pq.read_table(
+            path, columns=columns, partitioning=None, page_checksum_verification=True
+        )
+    except (pa.ArrowException, OSError) as error:
         raise TableError(f"{path}: cannot be read as Parquet ({error})") from error
     for name in columns or schema.names:
         field = schema.field(name)
@@ -61,7 +86,26 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
     return table
 
 
+def row_count(path: Path) -> int:
+    """Rows that a Parquet file announces in its footer; no row is read.
+
+    Raises:
+        TableError: the file is no Parquet file.
+    """
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"{path}: cannot be read as Parquet ({error})") from error
+
+
 def file_metadata(path: Path) -> dict[str, str]:
-    """The key-value metadata of a Parquet file, without Arrow's own entry."""
-    raw = pq.read_schema(path).metadata or {}
-    return {k.decode(): v.decode() for k, v in raw.items() if k != b"ARROW:schema"}
+    """The key-value metadata of a Parquet file, without Arrow's own entry.
+
+    Raises:
+        TableError: the file is no Parquet file.
+    """
+    try:
+        raw = pq.read_schema(path).metadata or {}
+        return {k.decode(): v.decode() for k, v in raw.items() if k != b"ARROW:schema"}
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: cannot be read as Parquet ({error})") from error

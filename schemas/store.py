@@ -1,138 +1,67 @@
 """The output folder: what is in it, what of it counts, and how a video is published.
 
-    OUT/result.json                    what all rows here were made with; written first
-    OUT/videos/VIDEO.parquet           what was probed
+    OUT/result.json                    the marker: what all rows here were made with
+    OUT/videos/VIDEO.parquet           what was probed, and which sources have this content now
     OUT/staging/VIDEO/A-B.parquet      rows of frames A..B-1, waiting for the rest of the video
     OUT/trajectories/VIDEO.parquet     the rows of a video
-    OUT/quarantine/SOURCE.parquet      what could not be read
     OUT/manifests/VIDEO.json           written last: only now the video is published
+    OUT/quarantine/VIDEO.parquet       problems of a published video, as its manifest says them
+    OUT/quarantine/unreadable.parquet  sources that are no videos
+    OUT/superseded/VIDEO.parquet       rows of content that no source has any more
     OUT/runs/RUN.parquet               one row per run
     OUT/eval_frames/PROTOCOL/VIDEO.parquet, OUT/eval_metrics/PROTOCOL.parquet   scores
+    OUT/.fresh/                        what `--fresh` makes: all of the above, until it is complete
 
-A manifest is the truth.  `trajectory_files` gives readers the published files, `is_published`
-tells a resumed run what it need not do again.  One writer at a time: `lock`.
+VIDEO is the content's fingerprint.  That is the one key: what a source is called may change.
 
-This module knows files and tables, nothing of videos, models or Ray.
+*Published* is what a manifest says and whose trajectory file has the size and checksum that the
+manifest says.  All else that may be wrong with a video (partly unreadable, and where) stands in its
+manifest; the files in `quarantine/` are copies of that for readers.  A file that cannot be read is
+treated as if it were not there: named in the log, and made again by the next run over its source.
+
+Files are told by their names: only what is called as above is ever replaced, moved or deleted, and
+only where the marker is.  Whatever else a person puts into the folder stays.
+
+One writer at a time: `lock`.  This module knows files and tables, nothing of videos, models or Ray.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
+import logging
+import re
+from collections.abc import Mapping
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from tracknet.schemas import parquet
-from tracknet.schemas.errors import Locked, MixedResults
+from tracknet.schemas.errors import TableError
+from tracknet.schemas.folder import ID, Folder, read_json
 from tracknet.schemas.tables import (
+    DETECTED,
     EVAL_FRAMES,
     EVAL_METRICS,
     QUARANTINE,
     RUNS,
-    SCHEMA_VERSION,
     STAGED,
+    STATUSES,
     TRAJECTORIES,
     VIDEOS,
 )
 
-_FOLDERS = (
-    "manifests",
-    "trajectories",
-    "staging",
-    "quarantine",
-    "videos",
-    "runs",
-    "eval_metrics",
-    "eval_frames",
-)
+log = logging.getLogger(__name__)
+
+_MANIFEST = {
+    *("video_id", "source", "copies", "run_id", "result_key", "problems"),
+    *("rows", "bytes", "sha256", *STATUSES),
+}
 
 
-@dataclass(frozen=True)
-class ResultKey:
-    """Everything that decides what the rows look like.
-
-    Attributes:
-        weights_hash: SHA-256 of the weights file.
-        settings: the settings that change results, JSON values.
-    """
-
-    weights_hash: str
-    settings: Mapping[str, Any]
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "weights_hash": self.weights_hash,
-            "settings": dict(self.settings),
-        }
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits that differ whenever anything here differs."""
-        canonical = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
-        return sha256(canonical.encode()).hexdigest()[:16]
-
-
-class Store:
-    """An output folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    # ---- one result, one writer -------------------------------------------------------------
-
-    def claim(self, key: ResultKey) -> None:
-        """Dedicate the folder to one result.
-
-        Raises:
-            MixedResults: it is dedicated to another; the message names what differs.
-        """
-        path = self.root / "result.json"
-        if path.exists():
-            found, wanted = json.loads(path.read_text("utf-8")), key.document()
-            if found != wanted:
-                raise MixedResults(
-                    f"{self.root} holds rows made differently ({_differences(found, wanted)}); "
-                    "choose another --out, or --fresh to delete them and start again"
-                )
-        else:
-            parquet.write_json(key.document(), path)
-
-    def clear(self) -> None:
-        """Delete every table of the folder; nothing else that lies in it."""
-        (self.root / "result.json").unlink(missing_ok=True)
-        for name in _FOLDERS:
-            shutil.rmtree(self.root / name, ignore_errors=True)
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder against other writers; the kernel lets go when the process dies.
-
-        Raises:
-            Locked: another process holds it.
-        """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise Locked(
-                    f"{self.root} is being written by process {file.read().strip() or '?'}; "
-                    "wait for it, or choose another --out"
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
-            yield
+class Store(Folder):
+    """An output folder and the tables in it."""
 
     # ---- videos -----------------------------------------------------------------------------
 
@@ -144,15 +73,41 @@ class Store:
         parquet.write(pa.Table.from_pylist([dict(row)], VIDEOS), self.video_path(row["video_id"]))
 
     def read_video(self, video_id: str) -> dict[str, Any]:
-        """The row of a probed video."""
-        return parquet.read(self.video_path(video_id), VIDEOS).to_pylist()[0]
+        """The row of a probed video.
 
-    def videos(self, columns: list[str]) -> pa.Table:
-        """Some columns of all videos that were ever probed here."""
-        files = sorted((self.root / "videos").glob("*.parquet"))
-        tables = [parquet.read(path, VIDEOS, columns) for path in files]
-        schema = pa.schema([VIDEOS.field(name) for name in columns])
-        return pa.concat_tables([t.cast(schema) for t in tables]) if tables else _empty(schema)
+        Raises:
+            TableError: it is not there, or cannot be read.
+        """
+        rows = parquet.read(self.video_path(video_id), VIDEOS).to_pylist()
+        if len(rows) != 1 or rows[0]["video_id"] != video_id:
+            raise TableError(f"{self.video_path(video_id)}: is not the row of this video")
+        return rows[0]
+
+    def videos(self, columns: list[str]) -> list[dict[str, Any]]:
+        """Some columns of all videos that were ever probed here and can be read."""
+        rows = []
+        for path in _named(self.root / "videos", rf"{ID}\.parquet"):
+            try:
+                rows += parquet.read(path, VIDEOS, columns).to_pylist()
+            except TableError as error:
+                log.warning("damaged, and treated as not there: %s", error)
+        return rows
+
+    def sources(self) -> dict[str, list[str]]:
+        """The sources that each video was last known by, the first of them its `source`.
+
+        Where the video's row is lost, its manifest and its trajectory are asked.
+        """
+        rows = self.videos(["video_id", "source", "copies"])
+        found = {row["video_id"]: [row["source"], *row["copies"]] for row in rows}
+        for path in _named(self.root / "trajectories", rf"{ID}\.parquet"):
+            if path.stem not in found:
+                manifest = self.manifest(path.stem)
+                if manifest is not None:
+                    found[path.stem] = [manifest["source"], *manifest["copies"]]
+                else:
+                    found[path.stem] = _source_in(path)
+        return found
 
     # ---- shards, waiting --------------------------------------------------------------------
 
@@ -171,13 +126,29 @@ class Store:
         parquet.write(rows.cast(STAGED), path, {"report": dict(report)})
 
     def is_staged(self, video_id: str, owned: range) -> bool:
-        return self._staged_path(video_id, owned).exists()
+        """Whether a shard's rows are there and can be read."""
+        path = self._staged_path(video_id, owned)
+        if not path.exists():
+            return False
+        try:
+            rows, _ = self.staged(video_id, [owned])
+        except (TableError, KeyError, ValueError) as error:
+            log.warning("damaged, and made again: %s (%s)", path, error)
+            return False
+        return rows["frame"].to_pylist() == list(owned)
 
     def staged(self, video_id: str, shards: list[range]) -> tuple[pa.Table, list[dict[str, Any]]]:
         """The rows of all shards, in order, and each shard's report."""
         paths = [self._staged_path(video_id, owned) for owned in shards]
         rows = pa.concat_tables([parquet.read(path, STAGED).cast(STAGED) for path in paths])
         return rows, [json.loads(parquet.file_metadata(path)["report"]) for path in paths]
+
+    def unstage(self, video_id: str) -> None:
+        """Drop the staged shards of a video."""
+        folder = self.root / "staging" / video_id
+        for path in _named(folder, r"\d+-\d+\.parquet"):
+            path.unlink(missing_ok=True)
+        _remove_if_empty(folder)
 
     # ---- publication ------------------------------------------------------------------------
 
@@ -187,30 +158,91 @@ class Store:
         manifest: Mapping[str, Any],
         metadata: Mapping[str, Any],
     ) -> None:
-        """Make a video's rows visible: table, then manifest, then the staged shards go.
+        """Make a video's rows visible: table, manifest, quarantine; then staged shards go.
 
         Args:
             rows: a table of `TRAJECTORIES`, one row per frame, sorted.
-            manifest: must hold `video_id`; row count and file size are added.
+            manifest: see `jobs.commit`; `problems` are rows of `QUARANTINE` without a source.
+                Row count, size and checksum are added.
             metadata: for the Parquet file.
 
         Raises:
             ValueError: frames are not 0..n-1.
+            Locked: another run has taken the folder over.
         """
         if rows["frame"].to_pylist() != list(range(len(rows))):
             raise ValueError(f"{manifest['video_id']}: frames are not 0..{len(rows) - 1}")
+        self._lock.check()
         video_id = manifest["video_id"]
         path = self.trajectory_path(video_id)
         parquet.write(rows.cast(TRAJECTORIES), path, metadata)
-        document = {**manifest, "rows": len(rows), "bytes": path.stat().st_size}
-        parquet.write_json(document, self._manifest_path(video_id))
-        shutil.rmtree(self.root / "staging" / video_id, ignore_errors=True)
+        self._write_manifest({**manifest, "rows": len(rows)})
+        self.unstage(video_id)
 
-    def withdraw(self, video_id: str) -> None:
-        """Take a published video back, manifest first, so that it is made again."""
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest of the trajectory file as it is, and what follows from it."""
+        video_id = manifest["video_id"]
+        path = self.trajectory_path(video_id)
+        file = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
+        parquet.write_json({**manifest, **file}, self._manifest_path(video_id))
+        named = problems_of(manifest)
+        copy = self.root / "quarantine" / f"{video_id}.parquet"
+        if named:
+            parquet.write(pa.Table.from_pylist(named, QUARANTINE), copy)
+        else:
+            copy.unlink(missing_ok=True)
+
+    def rename(
+        self, video_id: str, source: str, copies: list[str], mtime_ns: int | None = None
+    ) -> None:
+        """Give a video other sources: in its trajectory, its manifest and its own row.
+
+        Its own row goes last, so that an interrupted renaming is done again.
+
+        Args:
+            video_id: which.
+            source, copies: what it is called now.
+            mtime_ns: modification time of `source`; None where it is not known.
+
+        Raises:
+            Locked: another run has taken the folder over.
+        """
+        self._lock.check()
+        manifest = self.manifest(video_id)
+        if manifest is not None and self.is_sound(video_id):
+            path = self.trajectory_path(video_id)
+            if manifest["source"] != source:
+                table = parquet.read(path, TRAJECTORIES)
+                place = table.schema.get_field_index("source")
+                named = table.set_column(place, "source", pa.array([source] * len(table)))
+                parquet.write(named.cast(TRAJECTORIES), path, parquet.file_metadata(path))
+            self._write_manifest({**manifest, "source": source, "copies": copies})
+        try:
+            row = self.read_video(video_id)
+        except TableError:
+            return
+        time = {} if mtime_ns is None else {"mtime_ns": mtime_ns}
+        self.write_video({**row, **time, "source": source, "copies": copies})
+
+    def retract(self, video_id: str) -> None:
+        """Take away a video that no source has any more; its rows go to `superseded/`.
+
+        Its own row goes last, so that an interrupted retraction is done again.
+
+        Raises:
+            Locked: another run has taken the folder over.
+        """
+        self._lock.check()
+        path = self.trajectory_path(video_id)
         self._manifest_path(video_id).unlink(missing_ok=True)
-        self.trajectory_path(video_id).unlink(missing_ok=True)
-        shutil.rmtree(self.root / "staging" / video_id, ignore_errors=True)
+        if path.exists():
+            aside = self.root / "superseded" / path.name
+            with parquet.writing(aside):
+                aside.parent.mkdir(exist_ok=True)
+                path.replace(aside)
+        (self.root / "quarantine" / f"{video_id}.parquet").unlink(missing_ok=True)
+        self.unstage(video_id)
+        self.video_path(video_id).unlink(missing_ok=True)
 
     def trajectory_path(self, video_id: str) -> Path:
         return self.root / "trajectories" / f"{video_id}.parquet"
@@ -218,23 +250,56 @@ class Store:
     def _manifest_path(self, video_id: str) -> Path:
         return self.root / "manifests" / f"{video_id}.json"
 
+    def manifest(self, video_id: str) -> dict[str, Any] | None:
+        """The manifest of a video; None where there is none that can be read."""
+        found = read_json(self._manifest_path(video_id))
+        if found is None or not found.keys() >= _MANIFEST or found["video_id"] != video_id:
+            return None
+        return found
+
     def is_published(self, video_id: str) -> bool:
-        """Whether the manifest is there and its file is as the manifest says."""
-        path = self._manifest_path(video_id)
-        if not path.exists():
-            return False
-        manifest = json.loads(path.read_text("utf-8"))
-        table = self.trajectory_path(video_id)
-        return table.exists() and table.stat().st_size == manifest["bytes"]
+        """Whether there is a manifest, and a file of the size and rows that it says."""
+        return self.fault(video_id) is None
+
+    def is_sound(self, video_id: str) -> bool:
+        """Whether it is published and the file has the manifest's checksum: reads all of it."""
+        return self.fault(video_id, deep=True) is None
+
+    def fault(self, video_id: str, deep: bool = False) -> str | None:
+        """What is wrong with a published video, in words; None where nothing is.
+
+        Args:
+            video_id: which.
+            deep: read the whole file and compare its checksum, too.
+        """
+        path, manifest = self.trajectory_path(video_id), self.manifest(video_id)
+        if manifest is None:
+            there = self._manifest_path(video_id).exists()
+            return "its manifest is damaged" if there else "it has no manifest"
+        try:
+            if path.stat().st_size != manifest["bytes"]:
+                return f"{path.name} has not the size that its manifest says"
+            if parquet.row_count(path) != manifest["rows"]:
+                return f"{path.name} has not the rows that its manifest says"
+            if deep and _checksum(path) != manifest["sha256"]:
+                return f"{path.name} has not the checksum that its manifest says"
+        except (OSError, TableError) as error:
+            return str(error)
+        return None
+
+    def known(self) -> list[str]:
+        """Ids of all videos that have a manifest or a trajectory, sound or not."""
+        manifests = _named(self.root / "manifests", rf"{ID}\.json")
+        trajectories = _named(self.root / "trajectories", rf"{ID}\.parquet")
+        return sorted({path.stem for path in (*manifests, *trajectories)})
 
     def manifests(self) -> list[dict[str, Any]]:
-        """The manifests of all published videos, by source."""
-        files = (self.root / "manifests").glob("*.json")
-        documents = [json.loads(path.read_text("utf-8")) for path in files]
-        return sorted(documents, key=lambda m: m["source"])
+        """The manifests that can be read, by source."""
+        found = [self.manifest(video_id) for video_id in self.known()]
+        return sorted((m for m in found if m is not None), key=lambda m: m["source"])
 
     def trajectory_files(self) -> list[Path]:
-        """The files that readers may trust."""
+        """The files that readers may trust, by source."""
         ids = [manifest["video_id"] for manifest in self.manifests()]
         return [self.trajectory_path(video_id) for video_id in ids if self.is_published(video_id)]
 
@@ -242,7 +307,7 @@ class Store:
         """The published rows of one video.
 
         Raises:
-            TableError: the file does not have the schema.
+            TableError: the file does not have the schema, or is damaged.
             KeyError: the video is not published here.
         """
         if not self.is_published(video_id):
@@ -254,7 +319,8 @@ class Store:
     def clear_evaluation(self, protocol: str) -> None:
         """Delete the scores of a protocol, metrics first."""
         self._metrics_path(protocol).unlink(missing_ok=True)
-        shutil.rmtree(self.root / "eval_frames" / protocol, ignore_errors=True)
+        for path in _named(self.root / "eval_frames" / protocol, rf"{ID}\.parquet"):
+            path.unlink()
 
     def write_eval_frames(self, protocol: str, video_id: str, rows: pa.Table) -> None:
         """Write the scored frames of one video."""
@@ -273,46 +339,87 @@ class Store:
 
     # ---- quarantine and runs ----------------------------------------------------------------
 
-    def _quarantine_path(self, source: str) -> Path:
-        return self.root / "quarantine" / f"{sha256(source.encode()).hexdigest()[:16]}.parquet"
+    def unreadable(self) -> list[dict[str, Any]]:
+        """The sources that are no videos, rows of `QUARANTINE`."""
+        path = self.root / "quarantine" / "unreadable.parquet"
+        try:
+            return parquet.read(path, QUARANTINE).to_pylist() if path.exists() else []
+        except TableError as error:
+            log.warning("damaged, and treated as not there: %s", error)
+            return []
 
-    def write_quarantine(self, source: str, rows: list[dict[str, Any]]) -> None:
-        """Replace what is known to be wrong with a source; no rows means that it is sound."""
-        path = self._quarantine_path(source)
+    def write_unreadable(self, rows: list[dict[str, Any]]) -> None:
+        """Replace the list of sources that are no videos."""
+        path = self.root / "quarantine" / "unreadable.parquet"
         if rows:
             parquet.write(pa.Table.from_pylist(rows, QUARANTINE), path)
         else:
             path.unlink(missing_ok=True)
 
     def quarantine(self) -> list[dict[str, Any]]:
-        """All quarantine rows, by source."""
-        files = sorted((self.root / "quarantine").glob("*.parquet"))
-        rows = [row for path in files for row in parquet.read(path, QUARANTINE).to_pylist()]
-        return sorted(rows, key=lambda row: (row["source"], row["shard_first"] or 0))
+        """All that is wrong with videos here, by source: what manifests say, and no videos."""
+        rows = [row for manifest in self.manifests() for row in problems_of(manifest)]
+        return sorted(
+            rows + self.unreadable(), key=lambda row: (row["source"], row.get("shard_first") or 0)
+        )
 
     def write_run(self, row: Mapping[str, Any]) -> None:
         """Write or replace the row of a run."""
         path = self.root / "runs" / f"{row['run_id']}.parquet"
         parquet.write(pa.Table.from_pylist([dict(row)], RUNS), path)
 
+    def settle_runs(self) -> None:
+        """Mark runs that were killed, with the sums of what they published; the caller writes."""
+        manifests = self.manifests()
+        for run in self.runs():
+            if run["status"] == "running":
+                made = [m for m in manifests if m["run_id"] == run["run_id"]]
+                sums = {
+                    "videos": len(made),
+                    "frames": sum(m["rows"] for m in made),
+                    "frames_detected": sum(m[DETECTED] for m in made),
+                }
+                self.write_run({**run, **sums, "status": "interrupted"})
+
     def runs(self) -> list[dict[str, Any]]:
-        """All runs, oldest first."""
-        files = sorted((self.root / "runs").glob("*.parquet"))
-        return [row for path in files for row in parquet.read(path, RUNS).to_pylist()]
+        """All runs whose rows can be read, oldest first."""
+        rows = []
+        for path in _named(self.root / "runs", r".+\.parquet"):
+            try:
+                rows += parquet.read(path, RUNS).to_pylist()
+            except TableError as error:
+                log.warning("damaged, and treated as not there: %s", error)
+        return rows
 
 
-def _empty(schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_pylist([], schema)
+def problems_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is wrong with a published video, as rows of `QUARANTINE` for each of its sources."""
+    sources = (manifest["source"], *manifest["copies"])
+    base = {"video_id": manifest["video_id"]}
+    return [{**base, **row, "source": source} for source in sources for row in manifest["problems"]]
 
 
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What differs between two documents, for a person: `peak: contour -> centroid`."""
-    parts = []
-    for name in sorted(found.keys() | wanted.keys()):
-        old, new = found.get(name), wanted.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            if inner := _differences(old, new):
-                parts.append(inner)
-        elif old != new:
-            parts.append(f"{name}: {str(old)[:16]} -> {str(new)[:16]}")
-    return ", ".join(parts)
+def _named(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder whose whole name matches, sorted; none where there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if re.fullmatch(pattern, path.name))
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _source_in(path: Path) -> list[str]:
+    """The source that a trajectory file itself names; none where it cannot be read."""
+    try:
+        return parquet.read(path, TRAJECTORIES, ["source"])["source"].slice(0, 1).to_pylist()
+    except TableError as error:
+        log.warning("damaged: %s", error)
+        return []

@@ -107,7 +107,7 @@ QUARANTINE = pa.schema(
 RUNS = pa.schema(
     [
         _field("run_id", pa.string(), "", "start time (UTC) and a random tail"),
-        _field("status", pa.string(), "", "running, done, partial or failed"),
+        _field("status", pa.string(), "", "running, done, partial, failed or interrupted"),
         _field("started", pa.timestamp("us", tz="UTC"), "", "start"),
         _field("finished", pa.timestamp("us", tz="UTC"), "", "end", null=True),
         _field("result_key", pa.string(), "", "hash of weights, settings and schema version"),

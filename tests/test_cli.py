@@ -8,8 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.runs import run
+from tracknet.commands import archive
 from tracknet.commands import main as cli
 from tracknet.commands.archive import name_what_is_faster
+from tracknet.commands.cluster import _arguments
 from tracknet.commands.console import progress
 from tracknet.commands.logs import set_up_logging
 from tracknet.jobs.settings import TrackSettings
@@ -56,6 +58,43 @@ def test_mistakes_get_one_line_and_an_exit_code(tiny_weights, tmp_path, argument
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# Every option of `track` that is not its default; a flag's name alone turns it on.
+TRACK_OPTIONS = {
+    "weights": "tiny.safetensors",
+    "stride": 1,
+    "shard_seconds": 5.0,
+    "device": "cpu",
+    "runtime": "torch",
+    "batch": 3,
+    "peak": "contour",
+    "threshold": 0.25,
+    "skip_repeats": False,
+    "link": False,
+    "workers": 5,
+    "fresh": True,
+    "retry": True,
+    "take_lock": True,
+    "as_json": True,
+}
+
+
+@pytest.mark.parametrize("given", [{}, TRACK_OPTIONS, *({n: v} for n, v in TRACK_OPTIONS.items())])
+def test_every_option_reaches_the_job(tmp_path, given):
+    """The command line that goes to a cluster means there what it meant here."""
+    defaults = {p.name: p.default for p in archive.track.params if isinstance(p, click.Option)}
+    assert defaults.keys() == {*TRACK_OPTIONS, "out", "address"}
+    assert not [name for name, value in TRACK_OPTIONS.items() if value == defaults[name]]
+    root = cli.cli.make_context("tracknet", ["--log-level", "debug", "track"])
+    line = ["--out", str(tmp_path), "--address", "head:8265", "--", "-odd.mp4", "more"]
+    context = archive.track.make_context("track", line, parent=root)
+    context.params |= given
+    inputs = ("/a/-odd.mp4", "/a/more")
+    sent = _arguments(context, {"inputs": inputs})
+    assert sent[:3] == ["--log-level", "debug", "track"]
+    there = archive.track.make_context("track", sent[3:]).params
+    assert there == {**context.params, "inputs": inputs, "address": None}
 
 
 def test_models_table():

@@ -1,13 +1,15 @@
 """Inputs, probing and planning."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.runs import run
 from tests.videos import make_video
-from tracknet.jobs.plan import make_plan, video_from_row, video_row
+from tracknet.jobs.plan import bind, make_plan, video_from_row, video_row
 from tracknet.jobs.sources import find_sources
 from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
 from tracknet.pipeline.errors import InputError
@@ -19,27 +21,35 @@ SPEC = WindowSpec(3, (0, 1, 2))
 
 @pytest.fixture
 def tree(tmp_path):
-    for name in ("a.mp4", "sub/b.MKV", "sub/.hidden.mp4", "notes.txt.bak", "pics/0.jpg"):
+    for name in ("a.mp4", "sub/b.MKV", "sub/.hidden.mp4", "notes.txt.bak", "pics/0.jpg",
+                 "sub/._b.MKV", "raw/c.h264", "raw/d.hevc", "raw/e.gif"):  # fmt: skip
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
-    (tmp_path / "list.txt").write_text("# the finals\na.mp4\nsub/b.MKV  # second\n\ngone.mp4\n")
+    (tmp_path / "list.txt").write_text("# the finals\na.mp4\nsub/b.MKV \n\ngone #2.mp4\n")
+    (tmp_path / "all.lst").write_bytes(b"\xef\xbb\xbfsub\r\nraw/*.h*\r\nlist.txt\r\n")
     return tmp_path
+
+
+RAW = ["raw/c.h264", "raw/d.hevc", "raw/e.gif"]
 
 
 @pytest.mark.parametrize(
     ("inputs", "expected"),
     [
-        (["."], ["a.mp4", "pics", "sub/b.MKV"]),
+        (["."], ["a.mp4", "pics", *RAW, "sub/b.MKV"]),
         (["sub"], ["sub/b.MKV"]),
-        (["a.mp4", "."], ["a.mp4", "pics", "sub/b.MKV"]),
+        (["a.mp4", "."], ["a.mp4", "pics", *RAW, "sub/b.MKV"]),
         (["**/*.M*"], ["sub/b.MKV"]),
-        (["list.txt"], ["a.mp4", "sub/b.MKV", "gone.mp4"]),
+        (["list.txt"], ["a.mp4", "sub/b.MKV", "gone #2.mp4"]),
+        (["all.lst"], [*RAW[:2], "a.mp4", "sub/b.MKV", "gone #2.mp4"]),
+        (["~/sub"], ["sub/b.MKV"]),
         (["notes.txt.bak"], ["notes.txt.bak"]),
     ],
 )
 def test_inputs(tree, monkeypatch, inputs, expected):
     monkeypatch.chdir(tree)
+    monkeypatch.setenv("HOME", str(tree))
     found = [str(path.relative_to(tree)) for path in find_sources(inputs)]
     assert sorted(found) == sorted(expected)
 
@@ -52,6 +62,63 @@ def test_inputs_that_name_nothing(tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=message):
         find_sources([str(tmp_path / name)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a.mp4\nB\u00e4lle.mp4\n".encode("latin-1"), r"list\.txt:2: not UTF-8"),
+        ("a.mp4\n".encode("utf-16"), r"list\.txt:1: not UTF-8"),
+        ("a.mp4\n".encode("utf-16-le"), r"list\.txt:1: no text"),
+        (b"a.mp4\nlist.txt\n", r"list\.txt:2: .*list\.txt: names itself"),
+        (b"empty\n", r"list\.txt:1: .*empty: no videos in this folder"),
+    ],
+)
+def test_manifest_that_cannot_be_used(tmp_path, content, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        find_sources([str(tmp_path / "list.txt")])
+
+
+def test_links_are_followed_and_each_folder_is_searched_once(tmp_path):
+    deep = tmp_path / "archive" / "deep"
+    deep.mkdir(parents=True)
+    (deep / "a.mp4").write_bytes(b"x")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "b.mp4").write_bytes(b"x")
+    (deep / "loop").symlink_to(tmp_path / "archive")
+    (deep / "loop2").symlink_to(deep)
+    (deep / "more").symlink_to(tmp_path / "other")
+    (deep / "broken.mp4").symlink_to("nowhere")
+    (deep / "self").symlink_to("self")
+    found = [path.name for path in find_sources([str(tmp_path / "archive")])]
+    assert found == ["a.mp4", "broken.mp4", "b.mp4"]
+
+
+def test_what_is_no_file_is_named_and_stops_nothing(tmp_path, monkeypatch):
+    inputs = tmp_path / "in"
+    good = make_video(inputs / "good.mp4", 10)
+    os.mkfifo(inputs / "pipe.mp4")
+    (inputs / "broken.mp4").symlink_to("nowhere")
+    for name in ("closed", "lost+found"):  # root may read everything: refuse in its place
+        (inputs / name).mkdir()
+    iterdir = Path.iterdir
+
+    def guarded(path):
+        if path.name in ("closed", "lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    sources = find_sources([str(inputs)])
+    assert inputs / "closed" in sources
+    plan = plan_of([source for source in sources if source.name != "closed"])
+    assert [video.source for video in plan.videos] == [str(good)]
+    assert {Path(bad.source).name: (bad.error, bad.machine) for bad in plan.unreadable} == {
+        "broken.mp4": ("a link to what is not there", True),
+        "pipe.mp4": ("a pipe, socket or device, not a file", False),
+    }
 
 
 def plan_of(sources, store=None, seconds=1.0):
@@ -69,6 +136,7 @@ def test_plan_shards_copies_and_unreadable(tmp_path):
     (video,) = plan.videos
     assert [shard.start for shard in video.shards] == [0, 30, 60, 90]
     assert video.copies == [str(copy)]
+    bind(plan, store)
     assert store.read_video(video.video_id)["copies"] == [str(copy)]
     assert [u.source for u in plan.unreadable] == [str(bad)]
 

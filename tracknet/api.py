@@ -72,6 +72,7 @@ def track(
     settings: TrackSettings | None = None,
     *,
     fresh: bool = False,
+    take_lock: bool = False,
     on_progress: Callable[[TrackProgress], None] = lambda _: None,
     **options: Any,
 ) -> TrackReport:
@@ -83,7 +84,8 @@ def track(
         inputs: videos, folders, globs, manifests (`*.txt`); one, or several.
         out: the results folder.
         settings: how; None takes the defaults.
-        fresh: start again instead of resuming.
+        fresh: make all results again; the old ones stay until the new ones are complete.
+        take_lock: write although a run on another machine seems to; it must be dead.
         on_progress: called often, from this thread.
         options: instead of `settings`, by name.
 
@@ -96,7 +98,8 @@ def track(
 
     given = [inputs] if isinstance(inputs, str | PathLike) else inputs
     sources = find_sources([fspath(one) for one in given])
-    return run(sources, Path(out), _settings(settings, options), fresh, on_progress)
+    chosen = _settings(settings, options)
+    return run(sources, Path(out), chosen, fresh, on_progress, take_lock)
 
 
 @overload

@@ -1,0 +1,232 @@
+"""Whose folder is it: the marker, the names of our files, one writer, and starting again.
+
+    OUT/result.json    the marker: what all rows here were made with
+    OUT/.lock          who is writing, see `schemas.lock`
+    OUT/.fresh/        what `--fresh` makes, until it is complete; then it is swapped in
+
+Files are told by their names: only what is called as a file of ours is ever replaced, moved or
+deleted, and only where the marker is.  Whatever else a person puts into the folder stays.
+
+`swap` may be interrupted anywhere.  `.fresh` is renamed to `.fresh-complete`, and from then on the
+new results count.  Old files that the new results do not have are deleted, `.fresh-complete` is
+renamed to `.fresh-moving`, its files are moved over the old ones, and it is removed; `finish_swap`
+goes on where that ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+from tracknet.schemas import parquet
+from tracknet.schemas.errors import ForeignFolder, MixedResults
+from tracknet.schemas.lock import FolderLock
+from tracknet.schemas.tables import SCHEMA_VERSION
+
+log = logging.getLogger(__name__)
+
+ID = r"[0-9a-f]{32}"
+_PROTOCOL = r"(model|source)-[^/]+"
+_OURS = re.compile(
+    r"result\.json"
+    rf"|manifests/{ID}\.json"
+    rf"|(trajectories|videos|superseded)/{ID}\.parquet"
+    rf"|staging/{ID}/\d+-\d+\.parquet"
+    rf"|quarantine/({ID}|[0-9a-f]{{16}}|unreadable)\.parquet"
+    r"|runs/\d{8}T\d{6}-[0-9a-f]{6}\.parquet"
+    rf"|eval_metrics/{_PROTOCOL}\.parquet|eval_frames/{_PROTOCOL}/{ID}\.parquet"
+    r"|(.+/)?\.[^/]+\.[0-9a-f]{8}\.partial\.(parquet|json)"  # of a run that was killed
+)
+_FOLDERS = (
+    *("manifests", "trajectories", "videos", "superseded", "staging", "quarantine", "runs"),
+    *("eval_metrics", "eval_frames"),
+)
+_MARKER = ("schema_version", "weights_hash", "settings")
+
+
+@dataclass(frozen=True)
+class ResultKey:
+    """Everything that decides what the rows look like.
+
+    Attributes:
+        weights_hash: SHA-256 of the weights file.
+        settings: the settings that change results, JSON values.
+    """
+
+    weights_hash: str
+    settings: Mapping[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "weights_hash": self.weights_hash,
+            "settings": dict(self.settings),
+        }
+
+    def matches(self, marker: Mapping[str, Any]) -> bool:
+        """Whether a folder's marker says the same."""
+        return {name: marker.get(name) for name in _MARKER} == self.document()
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that differ whenever anything here differs."""
+        canonical = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
+        return sha256(canonical.encode()).hexdigest()[:16]
+
+
+class Folder:
+    """A folder for results.
+
+    Args:
+        root: where it is.
+        lock: of the folder that it is a part of; None for its own.
+    """
+
+    def __init__(self, root: Path, lock: FolderLock | None = None) -> None:
+        self.root = root
+        self._lock = lock or FolderLock(root / ".lock")
+
+    def lock(self, take: bool = False) -> AbstractContextManager[None]:
+        """Hold the folder against other writers; see `schemas.lock` for the rules.
+
+        Raises:
+            Locked: another run holds it.
+            NotWritable: the folder cannot be made or written.
+        """
+        return self._lock.hold(take)
+
+    @property
+    def marker(self) -> dict[str, Any] | None:
+        """What the rows here were made with; None where this is no results folder."""
+        found = read_json(self.root / "result.json")
+        return found if found is not None and found.keys() >= set(_MARKER) else None
+
+    def claim(self, key: ResultKey) -> None:
+        """Dedicate the folder to one result.
+
+        A marker that is gone or damaged is made again where all manifests agree with `key`.
+
+        Raises:
+            MixedResults: it is dedicated to another; the message names what differs.
+            ForeignFolder: it holds somebody else's `result.json`.
+        """
+        found, wanted = self.marker, key.document()
+        if found is None:
+            self.check_ours(key)
+            parquet.write_json({"format": "tracknet results", **wanted}, self.root / "result.json")
+        elif not key.matches(found):
+            differences = _differences({name: found[name] for name in _MARKER}, wanted)
+            raise MixedResults(
+                f"{self.root} holds rows made differently ({differences}); "
+                "choose another --out, or --fresh to replace them"
+            )
+
+    def check_ours(self, key: ResultKey | None = None) -> None:
+        """Make sure that nothing here would be replaced that may not be ours.
+
+        Args:
+            key: what all manifests must be made with where the marker is gone; None for anything.
+
+        Raises:
+            ForeignFolder: there is no marker, but files that results would replace.
+        """
+        if self.marker is not None:
+            return
+        found = [read_json(path) for path in (self.root / "manifests").glob("*.json")]
+        keys = {manifest.get("result_key") for manifest in found if manifest}
+        if keys and (key is None or keys == {key.digest}):
+            log.warning("%s: result.json is damaged or gone; the manifests stand for it", self.root)
+            return
+        if foreign := next(self._files(), None):
+            raise ForeignFolder(
+                f"{self.root} has no marker of ours (result.json), but holds {foreign}; choose "
+                "another --out, or move that away"
+            )
+
+    def _files(self) -> Iterator[str]:
+        """Our own files, relative to the folder; told by their names."""
+        paths = [self.root / "result.json", *self.root.glob(".*.partial.json")]
+        for name in _FOLDERS:
+            paths += sorted((self.root / name).rglob("*"))
+        for path in paths:
+            name = path.relative_to(self.root).as_posix()
+            if _OURS.fullmatch(name) and path.is_file():
+                yield name
+
+    def sweep(self) -> None:
+        """Delete what killed runs were just writing."""
+        for name in self._files():
+            if ".partial." in name:
+                (self.root / name).unlink(missing_ok=True)
+
+    # ---- starting again ---------------------------------------------------------------------
+
+    def next(self) -> Self:
+        """The folder beside, for results that will replace those here."""
+        return type(self)(self.root / ".fresh", self._lock)
+
+    def drop_next(self) -> None:
+        """Delete what an unfinished `--fresh` has made."""
+        if (self.root / ".fresh").exists():
+            log.warning("%s: an unfinished --fresh is given up", self.root)
+            shutil.rmtree(self.root / ".fresh", ignore_errors=True)
+
+    def swap(self) -> None:
+        """Replace the results here by those of `next`.
+
+        May be interrupted anywhere: renaming `.fresh` decides, `finish_swap` does what is left.
+        """
+        self.check_ours()
+        with parquet.writing(self.root):
+            (self.root / ".fresh").rename(self.root / ".fresh-complete")
+        self.finish_swap()
+
+    def finish_swap(self) -> None:
+        """Go on with an interrupted `swap`, if there is one."""
+        with parquet.writing(self.root):
+            ready = type(self)(self.root / ".fresh-complete")
+            moving = type(self)(self.root / ".fresh-moving")
+            if ready.root.exists():
+                new = set(ready._files())
+                for name in self._files():
+                    if name not in new:  # what has the same name is replaced, without a gap
+                        (self.root / name).unlink()
+                ready.root.rename(moving.root)
+            if moving.root.exists():
+                for name in moving._files():
+                    (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                    (moving.root / name).replace(self.root / name)
+                shutil.rmtree(moving.root)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where the file is not there or holds none."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("damaged, and treated as not there: %s (%s)", path, error)
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What differs between two documents, for a person: `peak: contour -> centroid`."""
+    parts = []
+    for name in sorted(found.keys() | wanted.keys()):
+        old, new = found.get(name), wanted.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            if inner := _differences(old, new):
+                parts.append(inner)
+        elif old != new:
+            parts.append(f"{name}: {str(old)[:16]} -> {str(new)[:16]}")
+    return ", ".join(parts)

@@ -1,0 +1,380 @@
+"""The tables are right after anything that an archive, a machine or a person does.
+
+A rule machine changes an archive and a results folder at will, and runs the whole bookkeeping over
+them (`tests.bookkeeping`).  Below it stand the faults that were seen, one test each.
+"""
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from tests.bookkeeping import Archive, Killed, detect, killed_at, make_contents, published
+from tracknet.jobs.commit import WorkError
+from tracknet.jobs.settings import TrackSettings
+from tracknet.jobs.show import inventory
+from tracknet.jobs.stages import FRAME_ROW
+from tracknet.jobs.track import track
+from tracknet.pipeline.errors import InputError, WeightsError
+from tracknet.schemas.errors import ForeignFolder
+from tracknet.schemas.store import Store
+
+NAMES = st.sampled_from(["a.mp4", "b.mp4", "c.mkv", "sub/d.mp4"])
+CONTENTS = st.sampled_from(["one", "two", "three", "cut", "text"])
+TABLES = st.sampled_from(["trajectories", "videos", "manifests", "quarantine", "runs", "staging"])
+SEQUENCES = int(os.environ.get("SEQ", 500))
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory):
+    return make_contents(tmp_path_factory.mktemp("contents"))
+
+
+@pytest.fixture
+def archive(tmp_path, contents):
+    made = Archive(tmp_path, contents)
+    made.put("a.mp4", "one")
+    return made
+
+
+def test_any_order_of_events(tmp_path, contents, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # nothing here outlives a power cut anyway
+    folders = (tmp_path / str(i) for i in range(10**9))
+
+    class Events(RuleBasedStateMachine):
+        def __init__(self):
+            super().__init__()
+            self.root = next(folders)
+            self.archive = Archive(self.root, contents)
+            self.archive.put("a.mp4", "one")
+
+        def teardown(self):
+            shutil.rmtree(self.root)
+
+        @rule(name=NAMES, content=CONTENTS)
+        def add_or_replace(self, name, content):
+            self.archive.put(name, content)
+
+        @rule(name=NAMES, other=NAMES, move=st.booleans())
+        def copy_or_rename(self, name, other, move):
+            source, target = self.archive.folder / name, self.archive.folder / other
+            if source.exists() and source != target:
+                target.parent.mkdir(exist_ok=True)
+                (shutil.move if move else shutil.copy2)(source, target)
+
+        @rule(name=NAMES)
+        def delete(self, name):
+            (self.archive.folder / name).unlink(missing_ok=True)
+
+        @rule(name=NAMES)
+        def grow(self, name):
+            path = self.archive.folder / name
+            if path.exists() and path.read_bytes() == contents["cut"]:
+                self.archive.put(name, "three")
+
+        @rule(folder=TABLES, place=st.floats(0, 0.99), cut=st.booleans(), which=st.integers(0, 3))
+        def damage(self, folder, place, cut, which):
+            files = sorted((self.archive.out / folder).rglob("*.*"))
+            if files:
+                path = files[which % len(files)]
+                content = bytearray(path.read_bytes())
+                content[int(place * len(content))] ^= 0x55
+                path.write_bytes(content[: int(place * len(content))] if cut else content)
+
+        @rule(folder=TABLES, which=st.integers(0, 3))
+        def lose(self, folder, which):
+            files = sorted((self.archive.out / folder).rglob("*.*"))
+            if files:
+                files[which % len(files)].unlink()
+
+        @rule(writes=st.integers(1, 40), fresh=st.booleans(), retry=st.booleans())
+        def interrupted(self, writes, fresh, retry):
+            if self.archive.files():
+                with killed_at(writes, self.archive.out):
+                    self.archive.run(fresh=fresh, retry_quarantined=retry)
+
+        @rule(name=NAMES)
+        def track_one(self, name):
+            if (self.archive.folder / name).exists():
+                self.archive.run(name)
+
+        @rule(fresh=st.booleans(), retry=st.booleans())
+        def track(self, fresh, retry):
+            if self.archive.files():
+                self.archive.check(self.archive.run(fresh=fresh, retry_quarantined=retry))
+                again = self.archive.run()
+                assert again.frames == 0
+                self.archive.check(again)
+
+    run_state_machine_as_test(
+        Events,
+        settings=settings(
+            max_examples=SEQUENCES,
+            stateful_step_count=10,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def names_of(archive):
+    return {archive.folder.joinpath(s).name for t in published(archive.out).values()
+            for s in set(t["source"].to_pylist())}  # fmt: skip
+
+
+def test_fresh_checks_before_it_replaces(archive):
+    archive.run()
+    before = published(archive.out)
+    with pytest.raises(WeightsError):
+        track([archive.folder / "a.mp4"], archive.out, TrackSettings("no-such-weights"), fresh=True)
+    assert published(archive.out) == before
+
+
+def test_fresh_replaces_our_files_and_no_others(archive):
+    archive.put("b.mp4", "two")
+    archive.run()
+    theirs = ["videos/c0.mp4", "videos/notes.txt", "runs/training.log", "trajectories/my.parquet"]
+    for name in theirs:
+        (archive.out / name).write_text("a person's")
+    (archive.folder / "b.mp4").unlink()
+    archive.run(fresh=True)
+    for name in theirs:
+        assert (archive.out / name).read_text() == "a person's"
+        (archive.out / name).unlink()
+    archive.check(archive.run())
+    assert len(published(archive.out)) == 1
+    assert len(list(archive.out.glob("runs/*"))) == 2
+    assert not list(archive.out.glob(".fresh*"))
+
+
+def test_fresh_deletes_nothing_where_the_marker_is_not(archive):
+    row = archive.out / "videos" / f"{'0' * 32}.parquet"
+    row.parent.mkdir(parents=True)
+    row.write_text("looks like ours")
+    with pytest.raises(ForeignFolder, match="no marker"):
+        archive.run(fresh=True)
+    assert row.read_text() == "looks like ours"
+
+
+def test_old_results_stay_until_a_fresh_run_is_complete(archive):
+    archive.put("b.mp4", "two")
+    archive.run()
+    before = {path: path.read_bytes() for path in archive.out.glob("[!.]*/*.*")}
+
+    def dies(store, shards):
+        yield from detect(store, shards[:1])
+        raise Killed
+
+    with pytest.raises(Killed):
+        archive.run(fresh=True, work=dies)
+    assert {path: path.read_bytes() for path in archive.out.glob("[!.]*/*.*")} == before
+    assert archive.run(fresh=True).videos == 1  # it goes on
+    archive.check(archive.run())
+    with pytest.raises(Killed):
+        archive.run(fresh=True, work=dies)
+    assert archive.run().frames == 0  # it gives that up
+    assert archive.run(fresh=True).videos == 2
+
+
+def test_fresh_is_not_swapped_in_while_the_machine_fails(archive):
+    archive.run()
+    (archive.folder / "a.mp4").rename(archive.folder / "gone")
+    (archive.folder / "list.txt").write_text("a.mp4\n")
+    report = archive.run("list.txt", fresh=True)
+    assert [bad["error"] for bad in report.failed] == ["no such file"]
+    assert names_of(archive) == {"a.mp4"}
+
+
+def test_replaced_file_leaves_one_version(archive):
+    archive.run()
+    (old,) = archive.out.glob("trajectories/*")
+    archive.put("a.mp4", "two")
+    archive.check(archive.run())
+    assert len(published(archive.out)) == 1
+    assert [path.name for path in archive.out.glob("superseded/*")] == [old.name]
+    archive.put("a.mp4", "text")
+    archive.check(archive.run())
+    assert published(archive.out) == {}
+
+
+def test_growing_file_leaves_one_version(archive, contents):
+    archive.put("a.mp4", contents["three"][:-300])
+    archive.run()
+    archive.put("a.mp4", "three")
+    archive.check(archive.run())
+    assert len(published(archive.out)) == 1
+
+
+def test_file_that_changes_while_it_is_tracked_is_not_published(archive):
+    def grows(store, shards):
+        yield from detect(store, shards)
+        archive.put("a.mp4", "two")
+
+    archive.put("b.mp4", "three")
+    report = archive.run(work=lambda store, shards: list(grows(store, shards)))
+    assert [bad["error"] for bad in report.failed] == ["changed while it was tracked; run again"]
+    assert names_of(archive) == {"b.mp4"}
+    archive.check(archive.run())
+
+
+def test_renamed_file_gets_its_new_name_in_all_tables(archive):
+    archive.run()
+    (archive.folder / "a.mp4").rename(archive.folder / "new.mp4")
+    report = archive.run("new.mp4")
+    assert (report.frames, report.skipped) == (0, 1)
+    archive.check(report)
+    assert names_of(archive) == {"new.mp4"}
+
+
+def test_copies_are_one_video_and_outlive_each_other(archive):
+    archive.put("b.mp4", "one")
+    archive.check(archive.run())
+    archive.put("a.mp4", "two")
+    assert archive.run().videos == 1
+    assert names_of(archive) == {"a.mp4", "b.mp4"}
+
+
+def test_other_runs_keep_their_videos(archive):
+    archive.run("a.mp4")
+    archive.put("b.mp4", "two")
+    archive.run("b.mp4")
+    (archive.folder / "a.mp4").unlink()
+    archive.run("b.mp4")
+    assert names_of(archive) == {"a.mp4", "b.mp4"}
+
+
+def test_every_run_names_the_problems_of_its_own_sources(archive):
+    archive.put("a.mp4", "cut")
+    archive.check(archive.run())
+    archive.put("copy.mp4", "cut")
+    report = archive.run("copy.mp4")
+    assert report.frames == 0
+    assert {Path(row["source"]).name for row in report.quarantined} == {"copy.mp4"}
+    archive.put("a.mp4", "three")
+    archive.put("copy.mp4", "text")
+    archive.check(archive.run())
+    archive.put("copy.mp4", "three")
+    assert archive.run().quarantined == []
+    assert list(archive.out.glob("quarantine/*")) == []
+
+
+def test_unreadable_source_that_is_gone_is_forgotten(archive):
+    archive.put("bad.mp4", "text")
+    archive.run()
+    (archive.folder / "bad.mp4").unlink()
+    archive.run()
+    assert Store(archive.out).quarantine() == []
+
+
+@pytest.mark.parametrize("folder", ["trajectories", "manifests", "videos"])
+def test_damaged_results_are_made_again_and_named(archive, folder, caplog):
+    archive.put("b.mp4", "two")
+    archive.run()
+    (path, _) = sorted((archive.out / folder).iterdir())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0x10
+    path.write_bytes(content)
+    store = Store(archive.out)
+    if folder != "videos":
+        (bad,) = inventory(store, deep=True)["damaged"]
+        assert bad["video_id"] == path.stem
+    archive.check(archive.run())
+    assert (
+        path.stem in caplog.text or Path(store.read_video(path.stem)["source"]).name in caplog.text
+    )
+    assert inventory(store, deep=True)["damaged"] == []
+
+
+def test_name_that_is_not_utf8(archive, contents):
+    for name, content in ((b"\xff.mp4", "two"), (b"\xfe.mp4", "cut"), (b"\xfd.mp4", "text")):
+        path = Path(os.fsdecode(os.fsencode(archive.folder) + b"/" + name))
+        path.write_bytes(contents[content])
+    report = archive.run()
+    assert report.videos == 3
+    uri = archive.folder.as_uri()
+    assert {row["source"] for row in report.quarantined} == {f"{uri}/%FE.mp4", f"{uri}/%FD.mp4"}
+    sources = {table["source"][0].as_py() for table in published(archive.out).values()}
+    assert sources == {str(archive.folder / "a.mp4"), f"{uri}/%FE.mp4", f"{uri}/%FF.mp4"}
+    assert archive.run().frames == 0
+
+
+def test_machine_trouble_is_tried_again_and_is_no_damage(archive):
+    archive.put("b.mp4", "two")
+    tries = Counter()
+
+    def trouble(times):
+        def work(store, shards):
+            for table in detect(store, shards):
+                row = table.to_pylist()[0]
+                video = store.read_video(row["video_id"])
+                if row["report"] and video["source"].endswith("b.mp4") and tries["b"] < times:
+                    tries["b"] += 1
+                    end = {**row, "report": '{"answered": 7, "decode_s": 0, "machine": "no disk"}'}
+                    table = pa.Table.from_pylist([end], FRAME_ROW)
+                yield table
+
+        return work
+
+    report = archive.run(work=trouble(100))
+    assert tries["b"] == 3
+    assert report.failed == [
+        {"source": str(archive.folder / "b.mp4"), "error": "frames 0-6: no disk"}
+    ]
+    assert report.quarantined == []
+    assert (report.videos, report.frames) == (1, 4)
+    assert names_of(archive) == {"a.mp4"}
+    tries.clear()
+    report = archive.run(work=trouble(2))
+    assert (report.failed, report.videos, report.frames) == ([], 1, 7)
+    archive.check(archive.run())
+
+
+def test_parts_that_never_come_back_are_named(archive):
+    archive.put("b.mp4", "three")
+
+    def loses(store, shards):
+        yield from detect(store, [s for s in shards if s["first"] != 12])
+
+    report = archive.run(work=loses)
+    assert [bad["error"] for bad in report.failed] == [
+        "frames 12-20: the process died at work on it"
+    ]
+    archive.check(archive.run())
+
+
+def test_model_that_always_fails_ends_the_run(archive):
+    def fails(store, shards):
+        for shard in shards * 20:
+            row = {"video_id": shard["video_id"], "shard_first": shard["first"]}
+            row["report"] = '{"model_error": "NaN"}'
+            yield pa.Table.from_pylist([row], FRAME_ROW)
+
+    with pytest.raises(WorkError, match=r"failed 17 times; last: NaN; at work on .*a\.mp4: frames"):
+        archive.run(work=fails)
+    assert Store(archive.out).runs()[-1]["status"] == "failed"
+    archive.check(archive.run())
+
+
+def test_disk_that_disappears_takes_no_rows_away(archive):
+    archive.put("list.txt", b"a.mp4\nlink.mp4\n")
+    (archive.folder / "link.mp4").symlink_to("/nowhere/x.mp4")
+    archive.run("a.mp4")
+    (archive.folder / "a.mp4").rename(archive.folder / "elsewhere")
+    report = archive.run("list.txt")
+    assert [(Path(bad["source"]).name, bad["error"]) for bad in report.failed] == [
+        ("a.mp4", "no such file"),
+        ("link.mp4", "a link to what is not there"),
+    ]
+    assert names_of(archive) == {"a.mp4"}
+
+
+def test_inspect_refuses_what_is_no_results_folder(tmp_path):
+    with pytest.raises(InputError, match="no results folder"):
+        inventory(Store(tmp_path))
