@@ -84,7 +84,9 @@ def fuzz(folder: Path, files: int, seed: int) -> Counter[str]:
     Raises:
         Failure: a file was none of them; it is left in `folder`.
     """
-    sound = [make_video(folder / f"sound{suffix}", FRAMES, gop=8).read_bytes() for suffix in SUFFIXES]
+    sound = [
+        make_video(folder / f"sound{suffix}", FRAMES, gop=8).read_bytes() for suffix in SUFFIXES
+    ]
     counts: Counter[str] = Counter()
     limits = DecoderLimits(deadline_s=20)
     with Decoder(limits) as decoder:

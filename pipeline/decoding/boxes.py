@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tracknet.pipeline.spec import Box
 
@@ -142,5 +142,5 @@ def _clean_aperture(file: BinaryIO, at: int, stored: tuple[int, int]) -> Box:
     return Box(round(left), round(top), round(width), round(height))
 
 
-def _first(items: Iterator[tuple], wanted: object) -> Span:  # type: ignore[type-arg]
+def _first(items: Iterator[tuple[Any, Span]], wanted: object) -> Span:
     return next((span for name, span in items if name == wanted), (0, 0))
