@@ -283,8 +283,9 @@ def _missing(
     n_packets = len(packets.pts)
     if n_packets - 1 in packets.corrupt:
         return f"cut off: packet {n_packets - 1} is incomplete"
-    # In front of a keyframe it is the joint of two recordings, which has nothing in it.
-    if lost := [place for place in packets.corrupt if place + 1 not in packets.key_places]:
+    # Up to two packets (FFmpeg's parser lags) in front of a keyframe it is but the joint of two
+    # recordings; if more is missing there, the decoder says so.
+    if lost := [n for n in packets.corrupt if packets.key_places.isdisjoint((n + 1, n + 2))]:
         return f"{len(lost)} packets are incomplete, the first is {lost[0]}"
     if "avi" in containers:  # whose header counts dropped frames, too
         n_packets = max([n_packets, *(t + 2 for t in packets.dts if t is not None)])
