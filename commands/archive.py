@@ -15,6 +15,7 @@ from tracknet.commands.options import (
     address_option,
     as_json,
     cutting_options,
+    precision_option,
     runtime_option,
 )
 
@@ -87,6 +88,7 @@ def plan(
     help="Where the model runs; auto takes GPUs where there are any.",
 )
 @runtime_option
+@precision_option
 @click.option(
     "--batch",
     type=click.IntRange(min=0),
@@ -111,14 +113,14 @@ def plan(
     "--skip-repeats/--keep-repeats",
     default=True,
     show_default=True,
-    help="Look at frames that differ: those that repeat the one before get its answer.",
+    help="Skip frames that repeat the previous picture; they copy its result.",
 )
 @click.option(
     "--link/--no-link",
     default=True,
     show_default=True,
-    help="Tell the ball from other candidates by the frames around; without, the strongest peak "
-    "of each frame is taken, as in published figures.",
+    help="Link candidates over time; without, the strongest peak of each frame is taken, as in "
+    "published results.",
 )
 @click.option(
     "--workers",
@@ -158,7 +160,7 @@ def track(
     \b
     tracknet track matches/ --out tables/
     tracknet track final.mp4 --out tables/ --peak contour --no-link --keep-repeats
-    tracknet track matches/ --out tables/ --runtime openvino-int8
+    tracknet track matches/ --out tables/ --runtime openvino --precision bf16
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
     """
     from tracknet.commands.console import print_report
@@ -252,9 +254,9 @@ def track_here(
 
 
 def name_what_is_faster(settings: TrackSettings) -> None:
-    """Say where OpenVINO is missing: nobody should learn of it after a night in PyTorch."""
+    """Say that OpenVINO is missing before a night is spent in PyTorch."""
     from tracknet.jobs.cluster import count_gpus
-    from tracknet.pipeline.runtimes.runtime import openvino_available
+    from tracknet.pipeline.runtimes.choice import openvino_available
 
     if settings.runtime != "auto" or settings.device == "cuda" or openvino_available():
         return

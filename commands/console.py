@@ -1,4 +1,4 @@
-"""What people see: progress on a terminal, tables, summaries.
+"""Progress on a terminal, tables, summaries.
 
 Results go to standard output, progress to standard error; `as_json` gives a machine one JSON
 document instead.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # `tracknet inspect` must not wait for PyTorch and Ray
     from tracknet.jobs.plan import Plan, PlannedVideo
     from tracknet.jobs.track import TrackReport
     from tracknet.pipeline.models.complexity import ModelCard
-    from tracknet.pipeline.runtimes.parity import Verdict
+    from tracknet.pipeline.runtimes.parity import GateResult
     from tracknet.pipeline.training import TrainResult
 
 LOG_EVERY_S = 30.0
@@ -83,7 +83,7 @@ def progress(label: str) -> Iterator[Callable[..., None]]:
 
 
 def console(stderr: bool = False) -> Console:
-    """Rich's console; where nobody watches, tables are as wide as they like, up to a limit."""
+    """Rich's console; outside a terminal tables are wider."""
     made = Console(stderr=stderr, highlight=False)
     if not made.is_terminal:
         made.width = max(made.width, _FILE_WIDTH)
@@ -194,7 +194,7 @@ def print_quarantine(rows: list[dict[str, Any]]) -> None:
         where = ""
         if row.get("shard_first") is not None:
             where = f" frames {row['shard_first']}-{row['shard_stop'] - 1}:"
-        print(f"not read whole: {row['source']}:{where} {row['error']}")
+        print(f"unreadable or partly unreadable: {row['source']}:{where} {row['error']}")
 
 
 def print_inventory(store: Store, show_all: bool, as_json: bool, deep: bool = False) -> bool:
@@ -216,7 +216,7 @@ def print_inventory(store: Store, show_all: bool, as_json: bool, deep: bool = Fa
                 video["frames"],
                 percent(video["coverage"]),
                 percent(video["detection_rate"]),
-                "" if video["whole"] else "not read whole",
+                "" if video["whole"] else "partly unreadable",
             )
             for video in videos
         ],
@@ -236,9 +236,9 @@ def print_inventory(store: Store, show_all: bool, as_json: bool, deep: bool = Fa
     return not found["damaged"]
 
 
-def print_verdicts(verdicts: dict[str, Verdict], as_json: bool) -> None:
+def print_gate_results(results: dict[str, GateResult], as_json: bool) -> None:
     if as_json:
-        print(json.dumps([v.record(name) for name, v in verdicts.items()], indent=1))
+        print(json.dumps([v.record(name) for name, v in results.items()], indent=1))
         return
 
     def percent(share: float | None) -> str:
@@ -249,14 +249,14 @@ def print_verdicts(verdicts: dict[str, Verdict], as_json: bool) -> None:
         [
             (
                 name,
-                verdict.reference.total,
-                percent(verdict.reference.f1),
-                percent(verdict.found.f1),
-                f"{100 * verdict.f1_difference:+.2f}",
-                percent(verdict.same),
-                "passed" if verdict.passed else "FAILED",
+                result.reference.total,
+                percent(result.reference.f1),
+                percent(result.found.f1),
+                f"{100 * result.f1_difference:+.2f}",
+                percent(result.same),
+                "passed" if result.passed else "FAILED",
             )
-            for name, verdict in verdicts.items()
+            for name, result in results.items()
         ],
         right=(1, 2, 3, 4, 5),
     )

@@ -60,7 +60,6 @@ COMMANDS = (
     labelled.clips,
     labelled.evaluate,
     training.train,
-    training.compare,
     speed.benchmark,
     weights.models,
     weights.weights,
@@ -71,28 +70,43 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Entry point: errors that were raised on purpose become one line and an exit code."""
+    """Entry point of a process."""
     from tracknet.jobs.native import own_stderr
-    from tracknet.pipeline.errors import InputError, TrackNetError
-    from tracknet.schemas.errors import StoreError
 
     own_stderr()
     signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command; errors that were raised on purpose become one line.
+
+    Args:
+        arguments: of the command line; None takes this process's.
+
+    Returns:
+        The exit code.
+    """
+    from tracknet.pipeline.errors import InputError, TrackNetError
+    from tracknet.schemas.errors import StoreError
+
     try:
-        # Click ends with 0 where a command returns.
-        sys.exit(cli.main(standalone_mode=False))
+        # Click returns the code of --help, and nothing for a command that is done.
+        return cli.main(arguments, standalone_mode=False) or 0
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.Abort:  # Ctrl-C
         click.echo("interrupted; run the same command again to go on", err=True)
-        sys.exit(128 + signal.SIGINT)
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # `| head` has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - Python flushes it at exit
-        sys.exit(1)
+        return 1
     except (TrackNetError, StoreError) as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        return 2 if isinstance(error, InputError) else 1
 
 
 def _terminate(number: int, _: object) -> None:

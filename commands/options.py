@@ -10,12 +10,6 @@ import click
 
 PARTIAL = 3  # done, but not with everything; what is missing is named
 DEFAULT_WEIGHTS = "v5-nano"
-# As in pipeline.runtimes.runtime, which is not imported here: PyTorch would come with it.
-RUNTIMES = (
-    "auto", "torch", "torch-bf16", "torch-fp16", "compiled-fp16", "compiled-bf16", "openvino",
-    "openvino-bf16", "openvino-int8", "openvino-int8-bf16",
-)  # fmt: skip
-
 Command = Callable[..., Any]
 
 
@@ -26,6 +20,13 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
         return command
 
     return apply
+
+
+def clip_cache(given: Path | None) -> Path:
+    """The folder of decoded clips."""
+    from platformdirs import user_cache_path
+
+    return given or user_cache_path("tracknet") / "clips"
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
@@ -54,12 +55,27 @@ cutting_options = options(
 
 runtime_option = click.option(
     "--runtime",
-    type=click.Choice(RUNTIMES),
     default="auto",
     show_default=True,
-    help="What computes the model; auto: OpenVINO on a CPU that has it, INT8 where the weights "
-    "have a quantized network, bfloat16 where the CPU computes it; on a GPU compiled-fp16. "
-    "v5-nano has one; others get it by `tracknet weights quantize`.",
+    metavar="[auto|torch|openvino]",
+    help="What computes the model; auto: OpenVINO on a CPU that has it, else PyTorch.",
+)
+
+precision_option = click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    metavar="[auto|fp32|bf16|fp16|int8]",
+    help="auto: on a CPU int8 where the weights have a quantized network (v5-nano has one), else "
+    "bf16 where the CPU computes it; on a GPU fp16.",
+)
+
+precisions_option = click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    metavar="[auto|fp32|bf16|fp16|int8]",
+    help="Again for more than one.",
 )
 
 address_option = click.option(

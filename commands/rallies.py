@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tracknet.commands.archive import track_here
-from tracknet.commands.options import DEFAULT_WEIGHTS, runtime_option
+from tracknet.commands.options import DEFAULT_WEIGHTS, precision_option, runtime_option
 
 
 @click.command()
@@ -39,7 +39,8 @@ def synth(out: Path, clips: int, seed: int, sport: str) -> None:
 @click.option("--weights", default=DEFAULT_WEIGHTS, show_default=True)
 @click.option("--seed", default=2026, show_default=True, type=click.IntRange(min=0))
 @runtime_option
-def demo(out: Path, weights: str, seed: int, runtime: str) -> None:
+@precision_option
+def demo(out: Path, weights: str, seed: int, runtime: str, precision: str) -> None:
     """Make a rally, track it on an embedded Ray, and show the result: tables, picture, video.
 
     \b
@@ -58,7 +59,7 @@ def demo(out: Path, weights: str, seed: int, runtime: str) -> None:
             lambda d, n: report(d, n, "clips"),
         )  # fmt: skip
     tables = out / "tables"
-    settings = TrackSettings(weights=weights, runtime=runtime)
+    settings = TrackSettings(weights=weights, runtime=runtime, precision=precision)
     result = track_here((str(rally),), tables, settings, fresh=True)
     print_report(result, tables, as_json=False)
     print_inventory(Store(tables), show_all=True, as_json=False)

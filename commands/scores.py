@@ -1,15 +1,13 @@
-"""Labels and scores for people: tables beside published results, and a picture."""
+"""Labels and scores as tables, beside published results, and as a picture."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tracknet.commands.console import print_table
-from tracknet.jobs.compare import Line
 from tracknet.jobs.evaluate import MIN_SCORES, Evaluation, Protocol
 from tracknet.pipeline.datasets import Clip, clip_labels
 from tracknet.pipeline.datasets.windowed import UNLABELLED
@@ -114,31 +112,6 @@ def _cells(rows: list[dict[str, Any]], protocol: Protocol) -> list[tuple[Any, ..
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f}"
-
-
-def print_comparison(lines: Sequence[Line], as_json: bool) -> None:
-    """Print F1 of each variant, over all test clips and by test set."""
-    if as_json:
-        print(json.dumps([asdict(line) | {"f1": line.f1()} for line in lines], indent=1))
-        return
-    test_sets = list(dict.fromkeys(lines[0].test_set.values()))
-    rows = []
-    for line in lines:
-        low, high = line.interval() or (None, None)
-        rows.append(
-            (
-                line.name,
-                f"{line.parameters / 1e6:.2f}",
-                line.steps,
-                _percent(line.validation_f1),
-                _percent(line.f1()),
-                f"{_percent(low)} - {_percent(high)}",
-                *(_percent(line.f1(name)) for name in test_sets),
-            )
-        )
-    narrow = (name.replace("/", "\n").replace("_", "\n") for name in test_sets)
-    columns = ("", "params M", "steps", "val F1", "test F1", "95 % interval", *narrow)
-    print_table(columns, rows, right=tuple(range(1, len(columns))))
 
 
 def plot_evaluation(found: Evaluation, picture: Path) -> None:

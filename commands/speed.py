@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracknet.commands.options import RUNTIMES, as_json
+from tracknet.commands.options import as_json, precisions_option, runtime_option
 
 if TYPE_CHECKING:
     from tracknet.pipeline.decoding.decoder import Backend
@@ -18,18 +18,17 @@ if TYPE_CHECKING:
               "without, random weights of --arch, which run as fast.")  # fmt: skip
 @click.option("--arch", default="v5", show_default=True, help="See `tracknet models`.")
 @click.option("--width", default=1.0, show_default=True, help="Of --arch: its share of channels.")
-@click.option("--runtime", "runtimes", multiple=True, default=("auto",), show_default=True,
-              type=click.Choice(RUNTIMES),
-              help="Again for more: models are timed in each, the whole in the first.")  # fmt: skip
+@runtime_option
+@precisions_option
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--batch", type=click.IntRange(min=0), default=0, help="Windows at once; 0: auto.")
 @click.option("--decoder", type=click.Choice(["decord", "pyav"]), default="decord",
               show_default=True)  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="As in `track`.")
 @click.option("--video", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Measure on this instead of a drawn 720p rally.")  # fmt: skip
+              help="Measure on this instead of a synthetic 720p rally.")  # fmt: skip
 @click.option("--frames", default=300, show_default=True, type=click.IntRange(min=9),
-              help="Length of the drawn rally.")  # fmt: skip
+              help="Length of the synthetic rally.")  # fmt: skip
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--scaling", is_flag=True,
               help="Also archives of many clips and long videos; takes hours.")  # fmt: skip
@@ -41,15 +40,17 @@ def benchmark(
     clips: str,
     minutes: str,
     decoder: Backend,
+    precisions: tuple[str, ...],
     as_json: bool,
     **settings: Any,
 ) -> None:
     """Measure every stage, the whole, the reference loop and the limits, side by side.
 
-    Nothing else should run on the machine meanwhile.
+    Models alone are timed in each --precision, the whole in the first.  Nothing else should run on
+    the machine meanwhile.
 
     \b
-    tracknet benchmark --runtime openvino-int8 --runtime openvino --runtime torch
+    tracknet benchmark --runtime openvino --precision int8 --precision fp32
     tracknet benchmark --width 0.25 --frames 900 --json
     tracknet benchmark --weights v5-nano --scaling --clips 1,10 --minutes 1,10
     """
@@ -59,7 +60,13 @@ def benchmark(
 
     if scaling:
         settings |= {"clips": _numbers(clips, int), "minutes": _numbers(minutes, float)}
-    print_benchmark(run(BenchmarkSettings(backend=decoder, **settings), _tell), as_json)
+    print_benchmark(
+        run(
+            BenchmarkSettings(backend=decoder, precisions=precisions or ("auto",), **settings),
+            _tell,
+        ),
+        as_json,
+    )
 
 
 def _tell(name: str, rate: float | None = None) -> None:

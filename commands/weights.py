@@ -8,11 +8,7 @@ from pathlib import Path
 
 import click
 
-from tracknet.commands.options import (
-    RUNTIMES,
-    as_json,
-    options,
-)
+from tracknet.commands.options import as_json, clip_cache, options, precisions_option
 
 
 @click.command()
@@ -88,7 +84,7 @@ clips_option = options(
 def quantize(
     file: str, root: Path, cache: Path | None, out: Path | None, windows: int, seed: int
 ) -> None:
-    """Make the INT8 network for `--runtime openvino-int8`, calibrated on the training clips.
+    """Make the INT8 network for `--precision int8`, calibrated on the training clips.
 
     It must pass the gate of `tracknet weights check` on the validation clips; exit code 1 if it
     does not, and then nothing is written but what --out asks for.
@@ -98,34 +94,32 @@ def quantize(
     """
     from tracknet.commands.console import progress
     from tracknet.jobs.quality import ClipSource, make_quantized
-    from tracknet.pipeline.datasets import user_cache
 
     with progress("decoding") as report:
         train, val = (
-            ClipSource(
-                root, split, cache or user_cache("clips"), lambda d, n: report(d, n, "clips")
-            )
+            ClipSource(root, split, clip_cache(cache), lambda d, n: report(d, n, "clips"))
             for split in ("train", "val")
         )
         made = make_quantized(file, train, val, windows, seed, out)
-    verdict = made.verdict
+    result = made.result
+    passed = "passed" if result.passed else "FAILED"
     click.echo(
-        f"looked at twice: {made.again:.1%} of the windows; F1 {100 * verdict.f1_difference:+.2f} "
-        f"points, same outcome {verdict.same:.2%}, {'passed' if verdict.passed else 'FAILED'}",
+        f"recomputed in float32: {made.recomputed:.1%} of the windows; F1 "
+        f"{100 * result.f1_difference:+.2f} points, same outcome {result.same:.2%}, {passed}",
         err=True,
     )
     if made.path is not None:
         click.echo(str(made.path))
-    if not verdict.passed:
+    if not result.passed:
         sys.exit(1)
 
 
 @weights.command()
 @click.argument("file", metavar="NAME_OR_FILE")
 @clips_option
-@click.option("--runtime", "runtimes", multiple=True,
-              type=click.Choice(RUNTIMES[2:]),
-              help="What to check; again for more.  [default: OpenVINO's]")  # fmt: skip
+@click.option("--runtime", default="openvino", show_default=True, metavar="[torch|openvino]",
+              help="What to check.")  # fmt: skip
+@precisions_option
 @click.option("--split", default="test", show_default=True, help="Clips of this split, if any is.")
 @click.option("--frames", default=0, type=click.IntRange(min=0),
               help="About so many, from the middles of the clips; 0: all.")  # fmt: skip
@@ -135,7 +129,8 @@ def check(
     file: str,
     root: Path,
     cache: Path | None,
-    runtimes: tuple[str, ...],
+    runtime: str,
+    precisions: tuple[str, ...],
     split: str,
     frames: int,
     device: str,
@@ -146,19 +141,16 @@ def check(
     F1 may differ by 0.2 points, and 99.5 % of the frames must have the same outcome.
 
     \b
-    tracknet weights check v5.safetensors --data labelled/ --runtime openvino-int8
+    tracknet weights check v5.safetensors --data labelled/ --precision int8
     tracknet weights check v5-nano --data labelled/ --frames 500
     """
-    from tracknet.commands.console import print_verdicts, progress
+    from tracknet.commands.console import print_gate_results, progress
     from tracknet.jobs.quality import ClipSource
     from tracknet.jobs.quality import check as run
-    from tracknet.pipeline.datasets import user_cache
 
     with progress("checking") as report:
-        source = ClipSource(
-            root, split, cache or user_cache("clips"), lambda done, n: report(done, n, "clips")
-        )
-        verdicts = run(file, source, runtimes, frames, device)
-    print_verdicts(verdicts, as_json)
-    if not all(verdict.passed for verdict in verdicts.values()):
+        source = ClipSource(root, split, clip_cache(cache), lambda d, n: report(d, n, "clips"))
+        results = run(file, source, runtime, precisions, frames, device)
+    print_gate_results(results, as_json)
+    if not all(result.passed for result in results.values()):
         sys.exit(1)

@@ -8,8 +8,9 @@ from pathlib import Path
 from tracknet.jobs.cluster import count_gpus
 from tracknet.jobs.settings import TrackSettings
 from tracknet.pipeline.models.checkpoint import WeightsInfo, describe, find_weights, load_model
+from tracknet.pipeline.runtimes.choice import RuntimeChoice, resolve
+from tracknet.pipeline.runtimes.opening import open_runtime
 from tracknet.pipeline.runtimes.quantize import Quantized, find_quantized, has_quantized
-from tracknet.pipeline.runtimes.runtime import QUANTIZED, RuntimeChoice, open_runtime, resolve
 from tracknet.pipeline.tracking.engine import Detector
 
 
@@ -48,7 +49,7 @@ def choose_model(settings: TrackSettings) -> ModelChoice:
     device = settings.device
     if device == "auto":
         device = "cuda" if count_gpus() else "cpu"
-    int8 = settings.runtime == "auto" and has_quantized(weights)
-    runtime = resolve(settings.runtime, device, settings.batch, int8)
-    quantized = find_quantized(weights) if runtime.name in QUANTIZED else None
+    int8 = has_quantized(weights)
+    runtime = resolve(settings.runtime, settings.precision, device, settings.batch, int8)
+    quantized = find_quantized(weights) if runtime.precision == "int8" else None
     return ModelChoice(weights, describe(weights), runtime, quantized)

@@ -27,30 +27,31 @@ OBJECT_STORE_BYTES = 1 << 30
 
 @contextmanager
 def ray_session(actors: int, queue_bytes: int = 0) -> Iterator[None]:
-    """Join or start a Ray, and leave it.
+    """Have a Ray: the cluster's inside a job, this process's if it has one, else a private one.
 
     Args:
-        actors: decode workers and models together, which an embedded Ray must have room for.
-        queue_bytes: that may wait between them; an embedded Ray's store has room for twice that.
+        actors: decode workers and models together, which a private Ray must have room for.
+        queue_bytes: that may wait between them; a private Ray's store has room for twice that.
     """
+    if inside_job() or ray.is_initialized():
+        _join()
+        yield
+        return
     with (
         native_stderr_in_log(),
         # Ray's own place, /tmp/ray, may belong to another user, and its sessions stay for ever.
         tempfile.TemporaryDirectory(prefix="tracknet-ray-", ignore_cleanup_errors=True) as folder,
     ):
-        if inside_job():
-            _join()
-        else:
-            _with_token()
-            # Logical cores: the model's threads and the decoders share the real ones.
-            _init(
-                address="local",
-                num_cpus=actors,
-                include_dashboard=False,
-                object_store_memory=max(OBJECT_STORE_BYTES, 2 * queue_bytes),
-                _node_ip_address="127.0.0.1",
-                _temp_dir=folder,
-            )
+        _with_token()
+        # Logical cores: the model's threads and the decoders share the real ones.
+        _init(
+            address="local",
+            num_cpus=actors,
+            include_dashboard=False,
+            object_store_memory=max(OBJECT_STORE_BYTES, 2 * queue_bytes),
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+        )
         try:
             yield
         finally:

@@ -1,6 +1,6 @@
 """Scoring: trajectories joined with labels, frame by frame, and the figures that follow.
 
-    store ⋈ labelled clips ──judge──▶ eval_frames (a row per labelled frame) ──count──▶ eval_metrics
+    store ⋈ labelled clips ──score──▶ eval_frames (a row per labelled frame) ──count──▶ eval_metrics
 
 A clip finds its trajectory by content, wherever both lie.  A frame without a label is not scored;
 a frame that could not be decoded is scored as one in which nothing was found.  What is kept of a
@@ -91,7 +91,7 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        protocol: how frames were judged.
+        protocol: how frames are scored.
         metrics: the rows of `schemas.tables.EVAL_METRICS`, as written.
         missing: labelled clips without a published trajectory.
         file: the table of metrics.
@@ -142,7 +142,7 @@ def evaluate(
         store.clear_evaluation(protocol.name)
         for done, (clip, video_id, label) in enumerate(zip(clips, ids, labels, strict=True), 1):
             if store.is_published(video_id):
-                rows, counts = judge(store.read_trajectory(video_id), clip, *label, protocol)
+                rows, counts = score(store.read_trajectory(video_id), clip, *label, protocol)
                 store.write_eval_frames(protocol.name, video_id, rows)
                 scored.append(Scored(clip, counts))
             else:
@@ -156,7 +156,7 @@ def evaluate(
     return Evaluation(protocol, metrics, missing, file)
 
 
-def judge(
+def score(
     trajectory: pa.Table,
     clip: Clip,
     visibility: NDArray[np.int8],
@@ -179,11 +179,11 @@ def judge(
     """
     if len(trajectory) != clip.frames:
         raise InputError(f"{clip}: {len(trajectory)} rows, but {clip.frames} frames")
-    looked = np.flatnonzero(visibility != UNLABELLED)
-    trajectory = trajectory.take(pa.array(looked))
-    visibility, truth = visibility[looked], truth[looked]
+    labelled = np.flatnonzero(visibility != UNLABELLED)
+    trajectory = trajectory.take(pa.array(labelled))
+    visibility, truth = visibility[labelled], truth[labelled]
     predicted = np.column_stack([_floats(trajectory["x_px"]), _floats(trajectory["y_px"])])
-    judged, distance = score_clip(
+    outcomes, distance = score_clip(
         predicted,
         truth,
         tolerance=protocol.tolerance,
@@ -192,19 +192,19 @@ def judge(
         model_size=PROTOCOL_SIZE,
     )
     return (
-        _frame_rows(trajectory, clip, visibility, truth, judged, distance, protocol),
-        _counts(judged, _floats(trajectory["score"]), visibility),
+        _frame_rows(trajectory, clip, visibility, truth, outcomes, distance, protocol),
+        _counts(outcomes, _floats(trajectory["score"]), visibility),
     )
 
 
 def _counts(
-    judged: NDArray[np.int8], scores: NDArray[np.float64], visibility: NDArray[np.int8]
+    outcomes: NDArray[np.int8], scores: NDArray[np.float64], visibility: NDArray[np.int8]
 ) -> dict[tuple[int, float], Counts]:
     return {
         (int(kind), least): counts
         for kind in np.unique(visibility)
         for least, counts in threshold_sweep(
-            judged[visibility == kind], scores[visibility == kind], MIN_SCORES
+            outcomes[visibility == kind], scores[visibility == kind], MIN_SCORES
         ).items()
     }
 
@@ -214,7 +214,7 @@ def _frame_rows(
     clip: Clip,
     visibility: NDArray[np.int8],
     truth: NDArray[np.float64],
-    judged: NDArray[np.int8],
+    outcomes: NDArray[np.int8],
     distance: NDArray[np.float64],
     protocol: Protocol,
 ) -> pa.Table:
@@ -232,7 +232,7 @@ def _frame_rows(
         **{name: trajectory[name] for name in ("video_id", "frame", "x_px", "y_px", "score")},
         **{name: pa.array([value] * n) for name, value in same.items()},
         "visibility": pa.array(visibility),
-        "outcome": pa.array([Outcome(value).name for value in judged], pa.string()),
+        "outcome": pa.array([Outcome(value).name for value in outcomes], pa.string()),
         "error_px": pa.array(distance, from_pandas=True),
         "label_x_px": pa.array(truth[:, 0], from_pandas=True),
         "label_y_px": pa.array(truth[:, 1], from_pandas=True),

@@ -1,4 +1,4 @@
-"""What libraries write to file descriptor 2 behind Python's back, kept out of people's sight.
+"""What libraries write to file descriptor 2 behind Python's back, kept in the log.
 
 Ray's C++ side reports there what is no error, and prints a stack when a signal ends a run.
 """

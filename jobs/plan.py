@@ -317,7 +317,8 @@ def _known_files(store: Store) -> dict[tuple[str, int, int] | None, str]:
 
 _SAME_NAME = [
     *("video_id", "source", "kind", "container", "codec", "width", "height", "rotation", "frames"),
-    *("announced_frames", "duration_s", "size_bytes", "mtime_ns", "seekable", "damage"),
+    *("mirrored", "crop", "announced_frames", "duration_s", "size_bytes", "mtime_ns", "seekable"),
+    *("paired", "damage", "note"),
 ]
 
 

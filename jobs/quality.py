@@ -1,6 +1,6 @@
 """Quantize weights with labelled clips, and check runtimes on labelled clips.
 
-Both decode the clips they look at into the cache that training uses.
+Both decode clips into the cache that training uses.
 """
 
 from __future__ import annotations
@@ -12,30 +12,32 @@ from pathlib import Path
 
 import numpy as np
 
-from tracknet.pipeline.datasets import Clip, LabelledClip, by_split, find_clips, load_clip
-from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.datasets import (
+    Clip,
+    LabelledClip,
+    WindowedDataset,
+    by_split,
+    find_clips,
+    load_clip,
+)
 from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.models.checkpoint import find_weights, load_model, weights_hash
-from tracknet.pipeline.runtimes.parity import Verdict, check_weights, judge, middle
+from tracknet.pipeline.runtimes.choice import computes_bf16, resolve
+from tracknet.pipeline.runtimes.opening import open_runtime
+from tracknet.pipeline.runtimes.parity import GateResult, check_weights, middle, outcomes_of
 from tracknet.pipeline.runtimes.quantize import (
     cache_path,
     has_quantized,
-    quantize_weights,
+    quantize,
     save_quantized,
 )
-from tracknet.pipeline.runtimes.runtime import (
-    SecondLook,
-    TorchRuntime,
-    computes_bf16,
-    open_runtime,
-    openvino_available,
-    resolve,
-)
+from tracknet.pipeline.runtimes.recompute import RecomputingRuntime
+from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.spec import WindowSpec
 
 CALIBRATION_CLIPS = 24  # spread over the folder: decoding all of it would take longer than NNCF
 
-JUDGED_FRAMES = 600  # of clips that nothing was calibrated on
+CHECKED_FRAMES = 600  # of clips that nothing was calibrated on
 
 OnClip = Callable[[int, int], None]
 
@@ -80,32 +82,35 @@ class QuantizedResult:
     """What `make_quantized` wrote.
 
     Attributes:
-        path: of the network; None where it failed and nobody asked for a file.
-        again: share of the judged windows that were looked at twice, see `runtimes.second_look`.
-        verdict: on clips that it was not calibrated on.
+        path: of the network; None where it failed and `out` was not given.
+        recomputed: share of the windows that were recomputed in float32.
+        result: on clips that it was not calibrated on.
     """
 
     path: Path | None
-    again: float
-    verdict: Verdict
+    recomputed: float
+    result: GateResult
 
 
 def make_quantized(
     weights: str,
     source: ClipSource,
-    judges: ClipSource,
+    validation: ClipSource,
     n_windows: int,
     seed: int,
     out: Path | None = None,
 ) -> QuantizedResult:
     """Quantize weights and write the network where `track` finds it, or to `out`.
 
-    It is judged as `openvino-int8`, which every CPU runs.  One that fails the gate is not put where
-    `track` would find it.
+    One that fails the accuracy gate is not put where `track` would find it.
 
     Args:
+        weights: name or file.
         source: clips to calibrate on.
-        judges: clips that it must pass the gate on; not those that scores are told of.
+        validation: clips that it must pass the gate on; not those that scores are reported on.
+        n_windows: to calibrate with; fewer where the clips have fewer.
+        seed: of the draw, in which small sports are not drowned by large ones.
+        out: None for the user's cache.
 
     Raises:
         InputError: NNCF is not installed, no clip is found, or the model makes no heatmaps.
@@ -115,40 +120,51 @@ def make_quantized(
     model = load_model(path)
     spec = window_spec(model)
     clips = list(source.load(source.find(CALIBRATION_CLIPS), spec))
-    chosen = judges.find(CALIBRATION_CLIPS)
-    length = ceil(JUDGED_FRAMES / len(chosen))
-    judged = [middle(clip, length) for clip in judges.load(chosen, spec)]
-    quantized = quantize_weights(path, clips, n_windows, seed)
-    runtime = open_runtime(resolve("openvino-int8", "cpu"), model, quantized)
-    assert isinstance(runtime, SecondLook)
-    verdict = Verdict.of(*judge([TorchRuntime(load_model(path)), runtime], judged))
-    target = out or (cache_path(weights_hash(path)) if verdict.passed else None)
+    chosen = validation.find(CALIBRATION_CLIPS)
+    length = ceil(CHECKED_FRAMES / len(chosen))
+    checked = [middle(clip, length) for clip in validation.load(chosen, spec)]
+    dataset = WindowedDataset(clips, spec)
+    drawn = np.random.default_rng(seed).choice(
+        len(dataset), min(n_windows, len(dataset)), replace=False, p=dataset.balanced(0.5)
+    )
+    windows = (dataset[i].pictures for i in np.sort(drawn).tolist())
+    record = {"clips": [str(clip.clip) for clip in clips], "seed": seed}
+    quantized = quantize(model, windows, weights_hash(path), record)
+    runtime = open_runtime(resolve("openvino", "int8", "cpu"), model, quantized)
+    assert isinstance(runtime, RecomputingRuntime)
+    result = GateResult.of(*outcomes_of([TorchRuntime(load_model(path)), runtime], checked))
+    target = out or (cache_path(weights_hash(path)) if result.passed else None)
     if target is not None:
         save_quantized(quantized, target)
-    return QuantizedResult(target, runtime.again / runtime.windows, verdict)
+    return QuantizedResult(target, runtime.recomputed / runtime.windows, result)
 
 
 def check(
-    weights: str, source: ClipSource, runtimes: Sequence[str], n_frames: int, device: str
-) -> dict[str, Verdict]:
-    """Judge runtimes of some weights on labelled clips.
+    weights: str,
+    source: ClipSource,
+    runtime: str,
+    precisions: Sequence[str],
+    n_frames: int,
+    device: str,
+) -> dict[str, GateResult]:
+    """Compare runtimes of some weights with PyTorch in float32, on labelled clips.
 
     Args:
-        runtimes: by name; empty takes every one of OpenVINO's that can run here.
+        weights: name or file.
+        source: labelled clips.
+        runtime: one of `pipeline.runtimes.choice.RUNTIMES`.
+        precisions: to check; empty takes every one that can run here.
         n_frames: about so many frames, from the middles of all clips; 0 takes all.
+        device: as PyTorch names devices.
     """
     path = find_weights(weights)
     spec = window_spec(load_model(path))
+    if not precisions:
+        able = {"int8": has_quantized(path), "bf16": computes_bf16(device)}
+        precisions = ["fp32", *(name for name, can in able.items() if can)]
+    choices = [resolve(runtime, precision, device) for precision in precisions]
     chosen = source.find()
     clips = source.load(chosen, spec)
     if n_frames:
         clips = (middle(clip, ceil(n_frames / len(chosen))) for clip in clips)
-    return check_weights(path, runtimes or _ready(path), clips, device)
-
-
-def _ready(weights: Path) -> list[str]:
-    """OpenVINO's runtimes that can run these weights now."""
-    if not openvino_available():
-        raise InputError("there is no OpenVINO to check: pip install 'tracknet[openvino]'")
-    names = ["openvino", "openvino-int8"] if has_quantized(weights) else ["openvino"]
-    return names + [f"{name}-bf16" for name in names if computes_bf16("cpu")]
+    return check_weights(path, choices, clips)

@@ -12,7 +12,7 @@ from tracknet.pipeline.tracking.engine import DetectorSettings
 from tracknet.pipeline.tracking.link import LinkSettings
 
 if TYPE_CHECKING:
-    from tracknet.pipeline.runtimes.runtime import RuntimeChoice
+    from tracknet.pipeline.runtimes.choice import RuntimeChoice
 
 
 DEFAULT_WEIGHTS = "v5-nano"
@@ -26,7 +26,7 @@ class TrackSettings:
         weights: name of shipped weights, or a safetensors file.
         detector: stride, peak finding, threshold; with the weights they decide the rows.
         device: `auto`, `cpu`, `cuda`.
-        runtime: what computes the model, see `pipeline.runtimes.runtime`.
+        runtime, precision: what computes the model and how, see `pipeline.runtimes.choice`.
         batch: windows that the model computes at once; 0 chooses by the device.
         shard_seconds: least length of a shard; changes no row.
         workers: decode workers, each a core; 0 chooses by the machine.
@@ -40,6 +40,7 @@ class TrackSettings:
     detector: DetectorSettings = field(default_factory=DetectorSettings)
     device: str = "auto"
     runtime: str = "auto"
+    precision: str = "auto"
     batch: int = 0
     shard_seconds: float = 20.0
     workers: int = 0
@@ -91,7 +92,9 @@ class TrackSettings:
             "skip_repeats": self.detector.skip_repeats,
             "link": asdict(self.detector.link) if self.detector.link else {},
             "device": choice.device.split(":")[0],
-            "runtime": choice.name,
+            "runtime": choice.runtime,
+            "precision": choice.precision,
+            "floats": choice.floats,
             "quantized": quantized or "",
             "batch": choice.batch,
         }

@@ -1,4 +1,4 @@
-"""Reading tables back for people: the trajectory of a video, the inventory of a folder."""
+"""Reading tables back: the trajectory of a video, the inventory of a folder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def published_rows(store: Store) -> pa.Table:
 
 def ball_rows(table: pa.Table) -> Iterator[BallRow]:
     """The rows of a trajectory as the renderer takes them."""
-    for batch in table.select(["frame", "x_px", "y_px", "score", "pts"]).to_batches(4096):
+    for batch in table.select(["frame", "x_px", "y_px", "score"]).to_batches(4096):
         yield from (BallRow(**row) for row in batch.to_pylist())
 
 

@@ -38,8 +38,8 @@ from tracknet.schemas.store import Store
 from tracknet.schemas.tables import CANDIDATES
 
 if TYPE_CHECKING:
+    from tracknet.pipeline.runtimes.choice import RuntimeChoice
     from tracknet.pipeline.runtimes.quantize import Quantized
-    from tracknet.pipeline.runtimes.runtime import RuntimeChoice
 
 CHUNK_ROW = pa.schema(
     [
@@ -225,7 +225,7 @@ class DetectStage:
     ) -> None:
         # Only here: the workers that decode start in half the time without PyTorch.
         from tracknet.pipeline.models.checkpoint import load_model_bytes
-        from tracknet.pipeline.runtimes.runtime import open_runtime
+        from tracknet.pipeline.runtimes.opening import open_runtime
 
         self.store = Store(out)
         found: ModelFiles = ray.get(files)
@@ -295,9 +295,10 @@ def _end(row: dict[str, Any], report: str) -> pa.Table:
 def _candidates(
     detection: Detection, network_size: tuple[int, int], source_size: tuple[int, int]
 ) -> list[dict[str, float]]:
-    """The value of `schemas.tables.CANDIDATES` of a frame."""
+    """The value of `schemas.tables.CANDIDATES` of a frame; beside the picture there is no ball."""
     found = []
     for peak in detection.candidates:
         x_px, y_px = to_source(peak, network_size, source_size)
-        found.append({"x_px": x_px, "y_px": y_px, "score": peak.score})
+        if 0 <= x_px + 0.5 <= source_size[0] and 0 <= y_px + 0.5 <= source_size[1]:
+            found.append({"x_px": x_px, "y_px": y_px, "score": peak.score})
     return found

@@ -101,7 +101,7 @@ def track(
         versions=versions(),
     )
     pools = _Pools(settings, maker, chosen)
-    store = Store(out)
+    store = Store(out.absolute())  # workers of Ray have working folders of their own
     with store.lock(take_lock):
         return Run(sources, store, settings, maker, pools.open, fresh, on_progress).execute()
 

@@ -173,24 +173,25 @@ def train_model(
         LabelError, VideoError: clips cannot be used.
         TrackNetError: Ray Train gave up.
     """
-    _claim(settings, fresh)
+    if not fresh:
+        _refuse_another_run(settings)
     if settings.processes == 1:
         return train_here(settings, settings.device, fresh, on_clip, on_progress)
     return _train_on_ray(settings, fresh, on_clip, on_progress)
 
 
-def _claim(settings: TrainSettings, fresh: bool) -> None:
-    """Write down what the folder's run is made from; another run is not resumed with it."""
+def _refuse_another_run(settings: TrainSettings) -> None:
+    """Raise InputError if the folder holds a run, begun by its record, of other settings."""
     path, wanted = settings.out / _RUN, settings.document()
-    if path.exists() and not fresh:
-        found = json.loads(path.read_text("utf-8"))
-        changed = [name for name in _DECISIVE if found.get(name) != wanted[name]]
-        if changed:
-            raise InputError(
-                f"{settings.out} holds a run with another {' and '.join(changed)} (see {path}); "
-                "choose another --out, or --fresh to start over"
-            )
-    parquet.write_json(wanted, path)
+    if not path.exists() or not (settings.out / _RECORD).exists():
+        return
+    found = json.loads(path.read_text("utf-8"))
+    changed = [name for name in _DECISIVE if found.get(name) != wanted[name]]
+    if changed:
+        raise InputError(
+            f"{settings.out} holds a run with another {' and '.join(changed)} (see {path}); "
+            "choose another --out, or --fresh to start over"
+        )
 
 
 def train_here(
@@ -204,6 +205,7 @@ def train_here(
     torch.manual_seed(settings.config.batches.seed)  # the fresh weights, the same everywhere
     model = build(settings.arch, settings.model)
     training, validation = sources(settings, window_spec(model), on_clip)
+    parquet.write_json(settings.document(), settings.out / _RUN)
     return train(
         settings.config,
         model,
@@ -319,9 +321,7 @@ def _following(settings: TrainSettings, on_progress: OnProgress) -> Iterator[Non
 
 
 def _progress(row: Report, config: TrainConfig) -> Progress:
-    share = row.step / config.steps if config.steps else 0.0
-    left = row.seconds / share - row.seconds if share else 0.0
-    return Progress(row, share, left, None)
+    return Progress(row, row.step / config.steps if config.steps else 0.0)
 
 
 def _cause(error: BaseException) -> BaseException:

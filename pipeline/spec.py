@@ -3,6 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+SAME_SHAPE = 0.02
+"""Pictures whose shape differs by less from the network's fill it: 854x480, 1920x1088 are 16:9."""
+
+
+class Box(NamedTuple):
+    """A part of a picture, in whole pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def fit(picture: tuple[int, int], network: tuple[int, int]) -> Box:
+    """Where a picture lies in a network's input: its shape kept, in the middle, black around it.
+
+    Both sizes are (width, height); the picture's is that of its display.
+
+    >>> fit((1280, 720), (512, 288))
+    Box(left=0, top=0, width=512, height=288)
+    >>> fit((540, 960), (512, 288))
+    Box(left=175, top=0, width=162, height=288)
+    """
+    wide, high = network[0] / picture[0], network[1] / picture[1]
+    if abs(wide / high - 1) < SAME_SHAPE:
+        return Box(0, 0, *network)
+    width = max(1, round(picture[0] * min(wide, high)))
+    height = max(1, round(picture[1] * min(wide, high)))
+    return Box((network[0] - width) // 2, (network[1] - height) // 2, width, height)
 
 
 @dataclass(frozen=True)

@@ -323,14 +323,14 @@ class Store(Folder):
             path.unlink()
 
     def write_eval_frames(self, protocol: str, video_id: str, rows: pa.Table) -> None:
-        """Write the judged frames of one video."""
+        """Write the scored frames of one video."""
         path = self.root / "eval_frames" / protocol / f"{video_id}.parquet"
         parquet.write(rows.cast(EVAL_FRAMES), path)
 
     def write_eval_metrics(
         self, protocol: str, rows: pa.Table, metadata: Mapping[str, Any]
     ) -> Path:
-        """Write the figures of a protocol, last: they say that the judged frames are complete."""
+        """Write the figures of a protocol, last: they say that the scored frames are complete."""
         parquet.write(rows.cast(EVAL_METRICS), self._metrics_path(protocol), metadata)
         return self._metrics_path(protocol)
 

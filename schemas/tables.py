@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 DETECTED = "detected"
 BRIDGED = "bridged"
@@ -67,6 +67,15 @@ VIDEOS = pa.schema(
         _field("width", pa.int32(), "px", "picture width as displayed"),
         _field("height", pa.int32(), "px", "picture height as displayed"),
         _field("rotation", pa.int16(), "deg", "turn for display, counter-clockwise"),
+        _field("mirrored", pa.bool_(), "", "left and right are swapped before the turn"),
+        _field(
+            "crop",
+            pa.list_(pa.int32()),
+            "px",
+            "left, top, width, height of the part of the "
+            "stored picture that is shown; null for all of it",
+            null=True,
+        ),
         _field("time_base_num", pa.int64(), "", "time base, numerator", null=True),
         _field("time_base_den", pa.int64(), "1/s", "time base, denominator", null=True),
         _field("frames", pa.int32(), "frame", "frames that the container presents"),
@@ -75,7 +84,9 @@ VIDEOS = pa.schema(
         _field("size_bytes", pa.int64(), "byte", "file size"),
         _field("mtime_ns", pa.int64(), "ns", "modification time"),
         _field("seekable", pa.bool_(), "", "false: decoded from its start in one shard"),
+        _field("paired", pa.bool_(), "", "every packet gives one picture, in order of pts"),
         _field("damage", pa.string(), "", "what the container is missing", null=True),
+        _field("note", pa.string(), "", "what to know of the rows, as: no clock", null=True),
         _field("pts", pa.list_(pa.int64()), "ticks", "presentation timestamp of each frame"),
         _field("keyframes", pa.list_(pa.int64()), "", "frame, pts, dts of each keyframe, flat"),
     ]
@@ -127,7 +138,7 @@ EVAL_FRAMES = pa.schema(
         _field("sport", pa.string(), "", "as the labels name it"),
         _field("match", pa.string(), "", "as the labels name it"),
         _field("clip", pa.string(), "", "as the labels name it"),
-        _field("split", pa.string(), "", "train, val, test; empty where nobody said"),
+        _field("split", pa.string(), "", "train, val, test; empty if unknown"),
         _field("test_set", pa.string(), "", "what a test clip tests; empty otherwise"),
         _field("frame", pa.int32(), "frame", "0-based index; frames without a label have no row"),
         _field("visibility", pa.int8(), "", "label: 0 absent, 1 clear, 2 hard to see, 3 occluded"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -12,6 +15,10 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import ray
+
+from tracknet.commands import main
+from tracknet.jobs.cluster import ray_session
 
 ROOT = Path(__file__).parent.parent
 ARCHIVE = {"long.mp4": 230, "short.mp4": 50, "other.mkv": 61}
@@ -22,11 +29,23 @@ def tracknet(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "tracknet", *(str(argument) for argument in arguments)]
 
 
-def run(*arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """Run `tracknet ARGUMENTS` to its end."""
-    return subprocess.run(
-        tracknet(*arguments), capture_output=True, text=True, timeout=timeout, cwd=ROOT
-    )
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `tracknet ARGUMENTS` to its end, in this process, on the Ray that all tests share."""
+    words = [str(argument) for argument in arguments]
+    if words[0] in ("track", "demo", "benchmark"):
+        share_ray()
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        code = main.run(words)
+    return subprocess.CompletedProcess(words, code, output.getvalue(), errors.getvalue())
+
+
+def share_ray() -> None:
+    """Start the Ray that the tests of this process share; it ends with the process."""
+    if not ray.is_initialized():
+        session = contextlib.ExitStack()
+        session.enter_context(ray_session(actors=6))
+        atexit.register(session.close)
 
 
 def start(*arguments: object, log: Path = Path(os.devnull)) -> subprocess.Popen[bytes]:

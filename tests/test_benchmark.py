@@ -15,7 +15,7 @@ from tracknet.pipeline.decoding.probe import fingerprint, probe
 from tracknet.pipeline.errors import InputError, VideoError
 from tracknet.pipeline.models import build
 from tracknet.pipeline.models.checkpoint import load_model, save_model
-from tracknet.pipeline.runtimes.runtime import TorchRuntime
+from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.synth import SynthConfig, write_dataset
 from tracknet.pipeline.tracking.engine import PUBLISHED, Detector, FrameChunk
 
@@ -77,11 +77,11 @@ def test_everything_is_measured(tmp_path, capsys, clips):
         build("v5", {"width": 0.0625, "input_height": 144, "input_width": 256}).eval(), weights
     )
     settings = BenchmarkSettings(
-        weights=str(weights), runtimes=("torch",), frames=15, repeats=1, clips=clips
+        weights=str(weights), runtime="torch", frames=15, repeats=1, clips=clips
     )
     told = []
     report = benchmark(settings, lambda name, rate=None: told.append((name, rate)))
-    named = {"decode", "preprocess", "model, reference", "model, torch", "reference loop"}
+    named = {"decode", "preprocess", "model, reference", "model, torch fp32", "reference loop"}
     assert named <= set(report.stages)
     assert {(name, None) for name in named} <= set(told)
     assert {(name, timing.rate) for name, timing in report.stages.items()} <= set(told)
@@ -106,12 +106,13 @@ def test_everything_is_measured(tmp_path, capsys, clips):
     assert json.loads(line)["ratios"] == report.ratios
 
 
-def test_random_weights_are_looked_at_once(rally):
+def test_windows_of_random_weights_are_not_recomputed(rally):
     pytest.importorskip("openvino")
     pytest.importorskip("nncf")
     settings = BenchmarkSettings(
-        width=0.0625, runtimes=("openvino-int8",), video=rally, repeats=1, workers=1
+        width=0.0625, precisions=("int8",), video=rally, repeats=1, workers=1
     )
     report = benchmark(settings, lambda name, rate=None: None)
     assert report.model["quantized"]["benchmark"]
-    assert report.ratios["windows looked at twice in openvino-int8"] == 0
+    (share,) = (x for name, x in report.ratios.items() if "recomputed in float32" in name)
+    assert share == 0

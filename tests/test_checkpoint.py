@@ -97,6 +97,16 @@ def test_weights_through_memory(weights: Path) -> None:
         load_model_bytes(b"nothing", "sent over the wire")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(weights: Path, value: float) -> None:
+    model = load_model(weights)
+    key, tensor = next(iter(model.state_dict().items()))
+    tensor.view(-1)[0] = value
+    save_model(model, weights)
+    with pytest.raises(WeightsError, match=f"NaN or infinity in: {key}"):
+        load_model(weights)
+
+
 def test_shipped_names(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "SHIPPED", weights.parent)
     assert describe("tiny").hash == weights_hash(weights)

@@ -24,7 +24,7 @@ from tests.videos import (
 from tracknet.pipeline.decoding import decoder as decoder_module
 from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
 from tracknet.pipeline.decoding.probe import decode_all, list_pictures
-from tracknet.pipeline.errors import DecodeTimeout, VideoError
+from tracknet.pipeline.errors import MachineError, VideoError
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.windows import cut_shards
 
@@ -149,9 +149,8 @@ def test_truncated_with_the_index_in_front_gives_what_is_there(decoder, tmp_path
         (lambda p: (p.write_text("I am text"), p)[1], "not a video"),
         (lambda p: (p.write_bytes(b""), p)[1], "is empty"),
         (audio_only, "no video stream"),
-        (lambda p: p, "no such file"),
     ],
-    ids=["truncated", "text", "empty", "audio", "absent"],
+    ids=["truncated", "text", "empty", "audio"],
 )
 def test_what_is_no_video_is_said_to_be_none(decoder, tmp_path, make, message):
     path = make(tmp_path / "bad.mp4")
@@ -184,17 +183,40 @@ def test_a_lying_header_does_not_matter(decoder, tmp_path):
     assert read_all(decoder, video)[0] == list(range(50))
 
 
-def test_pictures_in_a_folder_are_a_clip(decoder, tmp_path):
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg"])
+def test_pictures_in_a_folder_are_a_clip(decoder, tmp_path, suffix):
     for i in range(12):
-        cv2.imwrite(str(tmp_path / f"{i}.png"), draw_frame(i, 128, 72)[..., ::-1])
-    (tmp_path / "7.png").write_bytes(b"broken")
+        cv2.imwrite(str(tmp_path / f"{i}{suffix}"), draw_frame(i, 128, 72)[..., ::-1])
+    (tmp_path / f"0{suffix}").write_bytes(b"")
+    (tmp_path / f"7{suffix}").write_bytes(b"broken")
+    (tmp_path / f"._8{suffix}").write_bytes(b"what macOS leaves")
     video = decoder.probe(tmp_path)
     frames, pictures, missing, reports = read_all(decoder, video)
     assert [path.stem for path in list_pictures(tmp_path)] == [str(i) for i in range(12)]
-    assert video.time_s() is None
-    assert missing == [7]
+    assert (video.width, video.height, video.time_s()) == (128, 72, None)
+    assert missing == [0, 7]
     assert [read_number(p) for p in pictures] == frames
+    assert "2 of its frames" in reports[0].damage
+
+
+def test_a_picture_cut_short_is_missing(decoder, tmp_path):
+    for i in range(5):
+        cv2.imwrite(str(tmp_path / f"{i}.jpg"), draw_frame(i, 128, 72)[..., ::-1])
+    truncate(tmp_path / "3.jpg", 0.6)
+    _, _, missing, reports = read_all(decoder, decoder.probe(tmp_path))
+    assert missing == [3]
     assert "1 of its frames" in reports[0].damage
+
+
+def test_pictures_of_another_size_are_scaled_and_named(decoder, tmp_path):
+    for i in range(5):
+        size = (64, 36) if i == 2 else (64, 64) if i == 3 else (128, 72)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), draw_frame(i, *size)[..., ::-1])
+    _, pictures, _, (report,) = read_all(decoder, decoder.probe(tmp_path))
+    assert read_number(pictures[2]) == 2
+    square = cv2.resize(draw_frame(3, 64, 64), (72, 72))
+    assert np.abs(pictures[3][:, 28:100].astype(int) - square).mean() < 8
+    assert "2.png is 64x36 px" in report.damage
 
 
 def test_same_content_has_the_same_fingerprint(decoder, tmp_path):
@@ -249,14 +271,11 @@ def test_decoder_that_never_answers_is_given_up(tmp_path):
     path = make_video(tmp_path / "v.mp4", 10)
     with Decoder() as sound:
         video = sound.probe(path)
-    with Decoder(DecoderLimits(deadline_s=0.5, command=NEVER_ANSWERS)) as decoder:
-        with pytest.raises(DecodeTimeout, match="no progress"):
+    with Decoder(DecoderLimits(deadline_s=0.5, start_s=0.5, command=NEVER_ANSWERS)) as decoder:
+        with pytest.raises(MachineError, match="no progress"):
             decoder.probe(path)
-        reader = decoder.read(video, whole(video), 128, 72)
-        assert list(reader) == []
-    assert reader.report.attempts == 3
-    assert reader.report.missing == list(range(10))
-    assert "10 of its frames" in reader.report.damage
+        with pytest.raises(MachineError, match="no progress"):
+            list(decoder.read(video, whole(video), 128, 72))
 
 
 def test_child_ends_when_its_parent_is_gone(tmp_path):
@@ -277,6 +296,5 @@ def test_memory_limit_ends_the_child_not_the_run(tmp_path):
         video = sound.probe(path)
     with Decoder(DecoderLimits(memory_bytes=40 << 20)) as decoder:
         reader = decoder.read(video, whole(video), 512, 288)
-        assert list(reader) == []
-    assert reader.report.errors
-    assert reader.report.damage
+        with pytest.raises(MachineError):  # so little that nothing could be decoded
+            list(reader)

@@ -8,7 +8,7 @@ from torch import nn
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.models import build
 from tracknet.pipeline.models.blocks import window_spec
-from tracknet.pipeline.runtimes.runtime import TorchRuntime
+from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.engine import Detector, DetectorSettings, FrameChunk
 from tracknet.pipeline.tracking.link import LinkSettings

@@ -29,6 +29,21 @@ def test_extreme_logits_are_clamped_and_finite() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
+def test_without_the_clamp_the_loss_is_the_same_and_what_is_far_off_has_a_gradient() -> None:
+    torch.manual_seed(0)
+    logits, targets = torch.randn(2, 3, 8, 8) * 2, (torch.rand(2, 3, 8, 8) > 0.9).float()
+    torch.testing.assert_close(wbce(logits, targets, clamp=False), wbce(logits, targets))
+    far = torch.tensor([[[[-200.0, 200.0]]]], requires_grad=True)
+    wrong = torch.tensor([[[[1.0, 0.0]]]])
+    wbce(far, wrong).backward()
+    assert far.grad is not None
+    assert far.grad.flatten().tolist() == [0, 0]
+    far.grad = None
+    wbce(far, wrong, clamp=False).backward()
+    assert far.grad is not None
+    torch.testing.assert_close(far.grad.flatten(), torch.tensor([-0.5, 0.5]))
+
+
 def test_half_precision_logits_are_computed_in_float32() -> None:
     logits = torch.full((1, 1, 2, 2), -9.0, dtype=torch.bfloat16)
     loss = wbce(logits, torch.zeros(1, 1, 2, 2))

@@ -140,3 +140,9 @@ def test_a_heatmap_that_is_no_number_is_an_error():
     heatmaps[1, 3, 4] = torch.nan
     with pytest.raises(InputError, match="torch-bf16"):
         device_peaks(heatmaps, "centroid", 0.5, 1)
+
+
+@pytest.mark.parametrize("mode", PEAK_MODES)
+def test_a_heatmap_that_is_no_numbers_is_an_error(mode):
+    with pytest.raises(InputError, match="no numbers"):
+        find_candidates(heatmap((3, 4, np.nan), (9, 9, 0.9)), mode, 0.5, limit=1)

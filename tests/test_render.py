@@ -19,7 +19,7 @@ from tests.videos import (
     read_number,
     truncate,
 )
-from tracknet.pipeline.errors import InputError, VideoError
+from tracknet.pipeline.errors import InputError, MachineError, VideoError
 from tracknet.pipeline.pictures.encode import EncodeConfig
 from tracknet.pipeline.pictures.render import BallRow, decode_upright, draw_tail, render, snapshot
 
@@ -80,14 +80,10 @@ def centre_of_disk(picture: np.ndarray) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def test_rows_are_matched_by_time_where_frames_are_missing(tmp_path: Path) -> None:
+def test_rows_are_matched_by_frame(tmp_path: Path) -> None:
     video = make_video(tmp_path / "in.mp4", 12, bframes=0)
-    _, pts = times(video)
-    rows = [BallRow(i, 20.0 + 5 * i, 50.0, pts=time) for i, time in enumerate(pts)]
-    # A row whose frame was lost, one frame without a row, rows past the end.
-    rows.insert(4, BallRow(99, 1.0, 1.0, pts=pts[3] + 1))
-    del rows[7]
-    rows.append(BallRow(100, 1.0, 1.0, pts=pts[-1] + 10))
+    # Frame 6 has no row, and rows go on past the end.
+    rows = [BallRow(i, 20.0 + 5 * i, 50.0) for i in range(14) if i != 6]
     before = pictures(video)
     assert render(video, rows, tmp_path / "out.mp4", tail_frames=0, info=False, config=SHARP) == 12
     for i, after in enumerate(pictures(tmp_path / "out.mp4")):
@@ -109,9 +105,11 @@ def test_damaged_videos_give_what_decodes(tmp_path: Path) -> None:
 def test_what_is_no_video_is_said(tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    for path in (text, tmp_path / "missing.mp4", audio_only(tmp_path / "sound.mp4")):
+    for path in (text, audio_only(tmp_path / "sound.mp4")):
         with pytest.raises(VideoError, match=path.name):
             render(path, [], tmp_path / "out.mp4")
+    with pytest.raises(MachineError, match=r"missing\.mp4"):
+        render(tmp_path / "missing.mp4", [], tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
 
 

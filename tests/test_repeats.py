@@ -70,3 +70,14 @@ def test_repeats_are_found_after_encoding(tmp_path):
     expected = [False, *(a == b for a, b in pairwise(order))]
     assert repeats(pictures).tolist() == expected
     assert not np.array_equal(pictures[4], pictures[5])  # encoded again
+
+
+def test_a_faint_ball_that_moves_makes_frames_differ():
+    haze = np.full((20, 72, 128, 3), 60, np.uint8)
+    haze[:, 36:] = 90
+    still = haze.copy()
+    noise = np.random.default_rng(0).integers(0, 2, still.shape).astype(np.uint8)
+    assert repeats(still + noise)[1:].all()
+    for i, picture in enumerate(haze):
+        picture[20:24, 5 * i : 5 * i + 4] += 15  # fainter than what encoding does to full contrast
+    assert not repeats(haze).any()

@@ -6,18 +6,14 @@ import torch
 from torch import nn
 
 from tests.models import seeing
-from tracknet.commands import options
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.models import build
-from tracknet.pipeline.runtimes import runtime as runtimes
-from tracknet.pipeline.runtimes.networks import to_openvino
-from tracknet.pipeline.runtimes.runtime import (
-    OpenVinoRuntime,
-    RuntimeChoice,
-    TorchRuntime,
-    open_runtime,
-    resolve,
-)
+from tracknet.pipeline.runtimes import choice as choices
+from tracknet.pipeline.runtimes import torch_runtime
+from tracknet.pipeline.runtimes.choice import resolve
+from tracknet.pipeline.runtimes.opening import open_runtime
+from tracknet.pipeline.runtimes.openvino_runtime import OpenVinoRuntime, to_openvino
+from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.tracking.engine import Detector, DetectorSettings, FrameChunk
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 11
@@ -65,7 +61,7 @@ def peaks(runtime, clip, peak="contour"):
 def test_openvino_agrees_with_pytorch(clip, arch, config):
     model = tiny(arch, config)
     expected, expected_peaks = peaks(TorchRuntime(model), clip)
-    found, found_peaks = peaks(open_runtime(RuntimeChoice("openvino", "cpu", 1), model), clip)
+    found, found_peaks = peaks(open_runtime(resolve("openvino", "fp32", "cpu"), model), clip)
     difference = max(float(abs(found[f] - expected[f]).max()) for f in expected)
     assert difference <= BOUND.get(arch, 2e-5)
     assert any(expected_peaks)
@@ -90,10 +86,10 @@ def test_half_precision_comes_close(clip):
     model = tiny("v5", {})
     window = clip[None, :3]
     expected = TorchRuntime(model)(window)
-    found = TorchRuntime(model, autocast=torch.bfloat16)(window)
+    found = TorchRuntime(model, precision="bf16")(window)
     assert found.dtype == np.float32
     assert 0 < abs(found - expected).max() < 0.1
-    found = open_runtime(RuntimeChoice("openvino-bf16", "cpu", 1), model)(window)
+    found = open_runtime(resolve("openvino", "bf16", "cpu"), model)(window)
     assert found.dtype == np.float32
     assert abs(found - expected).max() < 0.1  # float32, where the CPU knows no bfloat16
 
@@ -102,55 +98,79 @@ def test_half_precision_comes_close(clip):
 def test_compiled_is_the_same_model(clip):
     model = tiny("v5", {})
     windows = np.stack([clip[:3], clip[3:6]])
-    expected = TorchRuntime(model, batch=2)(windows)
-    found = TorchRuntime(model, batch=2, compiled=True)(windows)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    choice = RuntimeChoice("compiled-bf16", "cpu", 2)
-    assert abs(open_runtime(choice, model)(windows) - expected).max() < 0.1
-
-
-def test_the_command_line_offers_every_runtime():
-    assert options.RUNTIMES == runtimes.RUNTIMES
+    runtime = TorchRuntime(model, batch=2)
+    expected = runtime(windows)
+    runtime.model = torch.compile(runtime.model, dynamic=False)
+    np.testing.assert_allclose(runtime(windows), expected, atol=1e-5)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("peak", ["contour", "centroid"])
 @pytest.mark.parametrize(("arch", "config"), MODELS)
-@pytest.mark.parametrize("name", ["torch", "torch-fp16", "compiled-fp16"])
-def test_a_gpu_sees_what_a_cpu_sees(clip, name, arch, config, peak):
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "fp16 compiled"])
+def test_a_gpu_sees_what_a_cpu_sees(clip, monkeypatch, precision, arch, config, peak):
+    if precision == "fp16":
+        monkeypatch.setattr(torch_runtime, "find_spec", lambda name: None)
     expected, expected_peaks = peaks(TorchRuntime(tiny(arch, config)), clip, peak)
-    runtime = open_runtime(RuntimeChoice(name, "cuda", 2), tiny(arch, config))
+    choice = resolve("torch", precision.split()[0], "cuda", batch=2)
+    runtime = open_runtime(choice, tiny(arch, config))
     found, found_peaks = peaks(runtime, clip, peak)
     assert max(float(abs(found[f] - expected[f]).max()) for f in expected) < 0.01
     assert [p is None for p in found_peaks] == [p is None for p in expected_peaks]
 
 
-def test_auto(monkeypatch):
-    monkeypatch.setattr(runtimes, "computes_bf16", lambda device: False)
-    monkeypatch.setattr(runtimes, "_cpu_abilities", lambda: {"avx2": True})
-    assert resolve("auto", "cpu") == RuntimeChoice("openvino", "cpu", 1)
-    assert resolve("auto", "cpu", quantized=True) == RuntimeChoice("openvino-int8", "cpu", 1)
-    assert resolve("auto", "cpu", batch=2, quantized=True).name == "openvino"
-    monkeypatch.setattr(runtimes, "_cpu_abilities", dict)
-    assert resolve("auto", "cpu", quantized=True).name == "openvino"
-    monkeypatch.setattr(runtimes, "computes_bf16", lambda device: True)
-    assert resolve("auto", "cpu").name == "openvino-bf16"
-    monkeypatch.setattr(runtimes, "_cpu_abilities", lambda: {"avx2": True})
-    assert resolve("auto", "cpu", quantized=True).name == "openvino-int8-bf16"
-    assert resolve("auto", "cuda:1", quantized=True).name in ("compiled-fp16", "torch-fp16")
-    assert resolve("auto", "cuda").batch > 1
-    assert resolve("torch", "cuda", batch=2) == RuntimeChoice("torch", "cuda", 2)
-    monkeypatch.setattr(runtimes, "openvino_available", lambda: False)
-    assert resolve("auto", "cpu").name == "torch"
-    with pytest.raises(InputError, match="pip install"):
-        resolve("openvino", "cpu")
+@pytest.mark.parametrize(
+    ("device", "asked", "machine", "name"),
+    [
+        ("cpu", {}, {}, "openvino fp32"),
+        ("cpu", {}, {"bf16": True}, "openvino bf16"),
+        ("cpu", {"quantized": True}, {"avx2": True}, "openvino int8"),
+        ("cpu", {"quantized": True}, {"avx2": True, "bf16": True}, "openvino int8+bf16"),
+        ("cpu", {"quantized": True, "batch": 2}, {"avx2": True}, "openvino fp32"),
+        ("cpu", {"quantized": True}, {}, "openvino fp32"),
+        ("cpu", {}, {"openvino": False, "bf16": True}, "torch fp32"),
+        ("cpu", {"precision": "bf16"}, {"openvino": False}, "torch bf16"),
+        ("cpu", {"precision": "fp32", "quantized": True}, {"avx2": True}, "openvino fp32"),
+        ("cpu", {"runtime": "torch"}, {"bf16": True}, "torch fp32"),
+        ("cuda:1", {"quantized": True}, {"avx2": True}, "torch fp16"),
+        ("cuda", {"precision": "bf16"}, {}, "torch bf16"),
+    ],
+)
+def test_auto(monkeypatch, device, asked, machine, name):
+    monkeypatch.setattr(choices, "computes_bf16", lambda device: machine.get("bf16", False))
+    monkeypatch.setattr(choices, "_cpu_abilities", lambda: {"avx2": machine.get("avx2", False)})
+    monkeypatch.setattr(choices, "openvino_available", lambda: machine.get("openvino", True))
+    asked = {"runtime": "auto", "precision": "auto"} | asked
+    choice = resolve(device=device, **asked)
+    assert choice.name == name
+    assert choice.device == device
+    assert choice.batch == asked.get("batch", 1 if device == "cpu" else choices.CUDA_BATCH)
 
 
-@pytest.mark.parametrize(("name", "device"), [("tensorrt", "cpu"), ("openvino-int8", "cuda")])
-def test_impossible_runtimes(name, device):
-    with pytest.raises(InputError, match=name):
-        resolve(name, device)
+@pytest.mark.parametrize(
+    ("runtime", "precision", "device", "words"),
+    [
+        ("tensorrt", "auto", "cpu", "--runtime tensorrt: choose one of auto, torch, openvino"),
+        ("auto", "int4", "cpu", "--precision int4: choose one of auto, fp32, bf16, fp16, int8"),
+        ("openvino", "fp32", "cuda", "openvino is for CPUs"),
+        ("openvino", "fp16", "cpu", "openvino on cpu computes fp32, bf16, int8"),
+        ("torch", "int8", "cpu", "torch on cpu computes fp32, bf16, fp16"),
+        ("auto", "int8", "cuda", "torch on cuda computes fp32, bf16, fp16"),
+        ("auto", "fp16", "cpu", "fp16 is for GPUs"),
+        ("openvino-int8", "auto", "cpu", "is now --runtime openvino --precision int8"),
+        ("compiled-fp16", "auto", "cuda", "is now --runtime torch --precision fp16"),
+    ],
+)
+def test_impossible_runtimes(runtime, precision, device, words):
+    with pytest.raises(InputError, match=words):
+        resolve(runtime, precision, device)
+
+
+def test_openvino_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(choices, "openvino_available", lambda: False)
+    with pytest.raises(InputError, match=r"pip install 'tracknet\[openvino\]'"):
+        resolve("openvino", "auto", "cpu")
 
 
 def test_model_without_heatmaps_is_refused():

@@ -8,7 +8,6 @@ import torch
 
 from tests.runs import ARCHIVE, check_one_row_per_frame, rows, run
 from tests.videos import make_video, truncate
-from tracknet.pipeline.runtimes.runtime import RUNTIMES
 
 
 def test_one_row_per_frame(undisturbed):
@@ -18,7 +17,7 @@ def test_one_row_per_frame(undisturbed):
     assert report["videos"] == 3
     assert report["frames"] == sum(ARCHIVE.values())
     assert report["quarantined"] == []
-    assert report["runtime"] in set(RUNTIMES) - {"auto"}
+    assert report["runtime"].split()[0] in ("torch", "openvino")
     assert all(table["x_px"].null_count < len(table) for table in tables.values())
     assert not list((out / "staging").glob("*/*"))
 
@@ -62,7 +61,7 @@ def test_broken_files_are_named_and_stop_nothing(tiny_weights, tmp_path):
     done = run(*command)
     assert done.returncode == 3, done.stderr
     last = done.stdout.splitlines()[-5:]
-    named = {line.split(":")[1].split("/")[-1] for line in last if "not read whole" in line}
+    named = {line.split(":")[1].split("/")[-1] for line in last if "unreadable" in line}
     assert named == {"cut.mp4", "headless.mp4", "text.mp4", "empty.mp4"}
     tables = rows(out)
     assert set(tables) == {"good.mp4", "cut.mp4"}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,9 @@ import pytest
 import torch
 
 from tests.runs import run
-from tracknet.jobs.compare import COMPARISONS, compare
 from tracknet.jobs.train import Source, TrainSettings, sources, train_model, training_config
-from tracknet.pipeline.datasets import WindowedDataset, find_clips
-from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.datasets import WindowedDataset
+from tracknet.pipeline.errors import InputError, WeightsError
 from tracknet.pipeline.models.checkpoint import describe, load_model
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.synth import SynthConfig, write_dataset
@@ -119,24 +116,15 @@ def test_command_trains_and_refuses_to_go_on_otherwise(rallies: Path, tmp_path: 
     assert json.loads((out / "run.json").read_text())["config"]["steps"] == 2
 
 
-def test_comparison_scores_every_labelled_test_frame_and_goes_on(
-    rallies: Path, tmp_path: Path
-) -> None:
-    root = tmp_path / "indexed"
-    shutil.copytree(rallies, root)
-    clips = find_clips(root)
-    with (root / "clips.csv").open("w", newline="") as file:
-        splits = zip(clips, ("train", "val", "test"), strict=True)
-        rows = [(*clip.key, split) for clip, split in splits]
-        csv.writer(file).writerows([("sport", "match", "clip", "split"), *rows])
-    told: list[str] = []
-    shared = settings(root, tmp_path / "out", steps=1)
-    lines = compare(COMPARISONS["paste"], shared, lambda n, variant: told.append(variant.name))
-    assert told == ["real balls only", "pasted balls"]
-    for line in lines:
-        assert line.steps == 1
-        assert {clip: counts.total for clip, counts in line.counts.items()} == {str(clips[2]): 14}
-    assert compare(COMPARISONS["paste"], shared) == lines  # read back, not trained again
+def test_nothing_is_left_behind_by_a_run_that_cannot_start(rallies: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match="no labelled clip found"):
+        train_model(settings(tmp_path / "empty", out))
+    assert not out.exists()
+    with pytest.raises(WeightsError, match="no weights"):
+        train_model(settings(rallies, out, changes={"init_from": "nobody"}))
+    assert train_model(settings(rallies, out, steps=1)).steps == 1  # the corrected command
 
 
 @pytest.mark.slow
@@ -148,7 +136,13 @@ def test_two_processes_share_a_step(rallies: Path, tmp_path: Path) -> None:
     first = train_model(settings(rallies, tmp_path / "first", steps=30))
     model = load_model(first.final)
     norms = [name for name, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    frozen = {"init_from": str(first.final), "freeze": norms, "bf16": False, "average": None}
+    frozen = {
+        "init_from": str(first.final),
+        "freeze": norms,
+        "bf16": False,
+        "average": None,
+        "warmup_steps": 0,
+    }
 
     one = train_model(settings(rallies, tmp_path / "one", steps=2, changes=frozen))
     two = train_model(settings(rallies, tmp_path / "two", steps=2, changes=frozen, processes=2))

@@ -11,17 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from tracknet.pipeline.datasets import Clip, LabelledClip, WindowedDataset, paper_split
 from tracknet.pipeline.errors import InputError, TrackNetError
-from tracknet.pipeline.models import build
+from tracknet.pipeline.models import BUILDERS, Builder, build
 from tracknet.pipeline.models.checkpoint import describe, load_model, save_model
+from tracknet.pipeline.models.v2 import TrackNetV2, V2Config
 from tracknet.pipeline.training import Progress, TrainResult, train
 from tracknet.pipeline.training.augment import Augment
 from tracknet.pipeline.training.batches import BatchConfig
 from tracknet.pipeline.training.config import FAST, PAPER, TrainConfig
+from tracknet.pipeline.training.run import _groups, _moving
 from tracknet.pipeline.training.start import widen
-from tracknet.pipeline.training.state import MovingAverage, plot_curves, read_record
+from tracknet.pipeline.training.state import plot_curves, read_record
 from tracknet.pipeline.training.validation import validate, validation_windows
 
 HEIGHT, WIDTH = 48, 80
@@ -88,18 +91,22 @@ def test_papers_recipe() -> None:
     assert (PAPER.lr, PAPER.epochs, PAPER.clip_norm, PAPER.batches.batch) == (1e-4, 30, 1.0, 2)
     assert PAPER.batches.mask == "paper"
     assert PAPER.batches.augment == Augment()
-    rates = [PAPER.learning_rate(epoch / 30) for epoch in range(30)]
+    assert PAPER.clamp
+    rates = [PAPER.learning_rate(epoch / 30, epoch) for epoch in range(30)]
     np.testing.assert_allclose(rates, [1e-4] * 20 + [1e-5] * 5 + [1e-6] * 5)
 
 
 def test_fast_recipe_warms_up_and_falls() -> None:
-    rates = [FAST.learning_rate(step / 1000) for step in range(1000)]
+    rates = [FAST.learning_rate(step / 4000, step) for step in range(4000)]
     top = int(np.argmax(rates))
-    assert top == 30
+    assert top == 120
     assert rates[top] == FAST.lr
     assert rates[0] == pytest.approx(FAST.lr / 100)
     assert (np.diff(rates[top:]) < 0).all()
     assert rates[-1] == pytest.approx(FAST.lr / 100, rel=0.01)
+    short = [FAST.learning_rate(step / 400, step) for step in range(400)]
+    assert int(np.argmax(short)) == 50  # 3 % would be 12 steps
+    assert (np.diff(short[:50]) >= 0).all()
 
 
 @pytest.mark.parametrize("budget", [{}, {"steps": 0}, {"steps": 5, "minutes": 1.0}])
@@ -113,6 +120,8 @@ def test_a_tiny_model_learns_twelve_windows_by_heart(tmp_path: Path) -> None:
         FAST,
         steps=100,
         lr=1e-2,
+        lr_width=None,
+        warmup_steps=0,
         average=None,
         batches=BatchConfig(batch=4, mask="disk", radius=2.5),
         validate_every=20,
@@ -133,11 +142,8 @@ def test_a_run_leaves_weights_a_record_and_curves(tmp_path: Path) -> None:
     rows = read_record(result.record)
     assert [row.step for row in rows] == [2, 3, 4, 6]
     assert [progress.report for progress in seen] == rows
-    assert [progress.counts is not None for progress in seen] == [False, True, False, True]
+    assert [row.precision is not None for row in rows] == [False, True, False, True]
     assert seen[-1].share_done == 1
-    assert seen[-1].seconds_left == 0
-    assert seen[1].counts is not None
-    assert seen[1].counts.total == 14
     info = describe(result.final)
     assert info.arch == "v5"
     assert info.training["steps"] == 6
@@ -147,12 +153,12 @@ def test_a_run_leaves_weights_a_record_and_curves(tmp_path: Path) -> None:
 
 def test_curves(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="curves need the extra 'train'")
-    header = "step,seconds,lr,loss,precision,recall,f1,images_per_second\n"
+    header = "step,seconds,lr,loss,precision,recall,f1,images_per_second,skipped\n"
     record = tmp_path / "record.csv"
     record.write_text(header)
     with pytest.raises(InputError, match="no rows"):
         plot_curves(record, tmp_path / "curves.png")
-    record.write_text(header + "1,1.0,0.001,0.2,,,,9.0\n2,2.0,0.001,0.1,0.5,0.5,0.5,9.0\n3,2.0")
+    record.write_text(header + "1,1.0,0.001,0.2,,,,9.0,0\n2,2.0,0.001,0.1,0.5,0.5,0.5,9.0,0\n3,2.0")
     plot_curves(record, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
     record.write_text("a,b\n")
@@ -200,6 +206,11 @@ def test_a_folder_of_another_run_is_refused_unless_started_over(tmp_path: Path) 
     with pytest.raises(InputError, match="another model"):
         run(TINY, tmp_path, arch="v2")
     assert run(replace(TINY, lr=0.5e-3), tmp_path, resume=False).steps == 6
+    state = torch.load(tmp_path / "state.pt")
+    del state["format"]
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(InputError, match=r"state\.pt was written by another version"):
+        run(replace(TINY, lr=0.5e-3), tmp_path)
     (tmp_path / "state.pt").write_bytes(b"rubbish")
     with pytest.raises(InputError, match="not a training state"):
         run(TINY, tmp_path)
@@ -212,14 +223,39 @@ def test_minutes_and_epochs_as_budget(tmp_path: Path) -> None:
     assert run(paper, tmp_path / "epochs").steps == 2 * 6
 
 
-def test_an_exploding_loss_is_said_aloud(tmp_path: Path) -> None:
-    class Exploding(type(build("v2", OPTIONS))):  # type: ignore[misc]
-        def logits(self, frames: torch.Tensor) -> torch.Tensor:
-            return super().logits(frames) * float("nan")
+class Exploding(TrackNetV2):
+    """Its logits are not finite from the `first` to the `last` time that it is trained."""
 
-    model = Exploding(build("v2", OPTIONS).config)
-    with pytest.raises(TrackNetError, match="the loss is nan at step 2"):
-        train(TINY, model, [rally()], [rally()], tmp_path)
+    def __init__(self, first: int, last: int) -> None:
+        torch.manual_seed(7)
+        super().__init__(V2Config(**OPTIONS))
+        self.bad, self.seen = range(first, last + 1), 0
+
+    def logits(self, frames: torch.Tensor) -> torch.Tensor:
+        self.seen += self.training
+        bad = self.training and self.seen in self.bad
+        return super().logits(frames * float("nan") if bad else frames)
+
+
+def test_steps_that_are_not_finite_change_nothing_and_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Exploding(3, 4)
+    monkeypatch.setitem(BUILDERS, "v2", Builder(Exploding, V2Config))
+    seen: list[Progress] = []
+    config = replace(TINY, report_every=1, validate_every=6, steps=6)
+
+    def look(progress: Progress) -> None:
+        seen.append(progress)
+
+    with pytest.raises(TrackNetError, match="step 3: neither loss nor gradients have been finite"):
+        train(config, model, [rally()], [rally()], tmp_path / "each", on_progress=look)
+    model = Exploding(3, 4)
+    config = replace(config, report_every=6)
+    result = train(config, model, [rally()], [rally()], tmp_path / "some", on_progress=look)
+    assert [progress.report.skipped for progress in seen] == [0, 0, 2]
+    assert read_record(result.record)[-1].skipped == 2
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
 
 
 def test_the_paper_split_counts_a_frame_once_per_window(tmp_path: Path) -> None:
@@ -268,18 +304,26 @@ def test_a_run_starts_from_narrower_weights(tmp_path: Path) -> None:
             torch.testing.assert_close(final[name], tensor, rtol=0, atol=0)
 
 
-def test_moving_average_follows_and_keeps_counters() -> None:
+def test_the_average_follows_fast_at_first() -> None:
     model = build("v2", OPTIONS)
-    average = MovingAverage(model, decay=0.9)
-    start = {name: tensor.clone() for name, tensor in average.model.state_dict().items()}
+    average = AveragedModel(model, multi_avg_fn=_moving(0.9), use_buffers=True)
+    average.update_parameters(model)
+    start = {name: tensor.clone() for name, tensor in average.module.state_dict().items()}
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)
-    average.update(model)
-    moved = average.model.state_dict()["unet.encoder1.0.conv.weight"]
-    expected = start["unet.encoder1.0.conv.weight"] + (1 - 2 / 11)
-    torch.testing.assert_close(moved, expected)
-    assert not any(parameter.requires_grad for parameter in average.model.parameters())
+    average.update_parameters(model)
+    moved = average.module.state_dict()["unet.encoder1.0.conv.weight"]
+    torch.testing.assert_close(moved, start["unet.encoder1.0.conv.weight"] + (1 - 2 / 11))
+
+
+@pytest.mark.parametrize(("width", "factor"), [(1 / 16, 4.0), (1 / 4, 1.0), (1.0, 0.25)])
+def test_the_rate_follows_the_width(width: float, factor: float) -> None:
+    with torch.device("meta"):
+        parameters = list(build("v5", {"width": width}).parameters())
+    tensors, scalars = _groups(parameters, FAST, width)
+    assert (tensors["factor"], scalars["factor"]) == (factor, FAST.scalar_lr)
+    assert _groups(parameters, PAPER, width)[0]["factor"] == 1
 
 
 def test_single_numbers_have_a_rate_of_their_own(tmp_path: Path) -> None:
@@ -287,7 +331,7 @@ def test_single_numbers_have_a_rate_of_their_own(tmp_path: Path) -> None:
     for factor in (1.0, 10.0):
         torch.manual_seed(7)
         model = build("v2_mdd", OPTIONS)
-        config = replace(TINY, steps=1, warmup=0.0, average=None, scalar_lr=factor)
+        config = replace(TINY, steps=1, warmup=0.0, warmup_steps=0, average=None, scalar_lr=factor)
         train(config, model, [rally()], [rally()], tmp_path / str(factor))
         moved[factor] = abs(model.mdd.beta.item() - 0.15)  # type: ignore[union-attr]
     assert moved[10.0] == pytest.approx(10 * moved[1.0], rel=0.01)

@@ -20,6 +20,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 NUMBER_BITS = 12
 BALL_COLOUR = (255, 255, 40)
@@ -75,6 +76,7 @@ def make_video(
     time_base: Fraction | None = None,
     open_gop: bool = False,
     rotation: int = 0,
+    sample_aspect: Fraction | None = None,
     audio: bool = False,
     container: str | None = None,
     faststart: bool = False,
@@ -88,6 +90,7 @@ def make_video(
         pts: one timestamp per frame in `time_base` units, for variable frame rate.
         time_base: seconds per timestamp unit; by default one frame.
         rotation: degrees counter-clockwise by which a player turns the picture (mp4 only).
+        sample_aspect: width by height of a pixel.
         audio: add an AAC track of the same length.
         container: muxer name (`matroska`, `mpegts`); by default the suffix decides.
         faststart: write the index in front of the pictures, so a truncated file still opens.
@@ -106,6 +109,8 @@ def make_video(
         odd = width % 2 or height % 2
         stream.pix_fmt = "yuv444p" if odd and codec == "libx264" else "yuv420p"
         stream.codec_context.time_base = time_base
+        if sample_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = sample_aspect
         sound = output.add_stream("aac", rate=48_000) if audio else None
         for i, time in zip(range(n), times, strict=True):
             frame = av.VideoFrame.from_ndarray(draw_frame(i, width, height), format="rgb24")
@@ -124,6 +129,10 @@ def _codec_options(codec: str, gop: int, bframes: int, open_gop: bool) -> dict[s
     if codec == "libx264":
         options |= {"preset": "veryfast", "crf": "20", "threads": "1"}
         options["x264-params"] = f"scenecut=0:keyint={gop}:open-gop={int(open_gop)}"
+    elif codec == "libx265":
+        options |= {"preset": "ultrafast", "crf": "20"}
+        fixed = f"keyint={gop}:min-keyint={gop}:bframes={bframes}:open-gop={int(open_gop)}"
+        options["x265-params"] = f"{fixed}:scenecut=0:log-level=error:pools=1"
     else:
         options["b"] = "1000000"
     return options
@@ -166,7 +175,14 @@ def corrupt(path: Path, offset_fraction: float, nbytes: int, seed: int = 0) -> P
 
 
 def set_mp4_rotation(path: Path, degrees: int) -> Path:
-    """Make players turn the first video track by `degrees` counter-clockwise (a multiple of 90).
+    """Make players turn the first video track by `degrees` counter-clockwise (a multiple of 90)."""
+    cos, sin = round(np.cos(np.radians(degrees))), round(np.sin(np.radians(degrees)))
+    # y points down, so a counter-clockwise turn has -sin on top.
+    return set_mp4_matrix(path, cos, -sin, sin, cos)
+
+
+def set_mp4_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Make players show stored (x, y) at (a x + c y, b x + d y): the first video track's matrix.
 
     Patches the display matrix in the track header, as a phone writes it: the coded pictures stay.
     """
@@ -176,13 +192,83 @@ def set_mp4_rotation(path: Path, degrees: int) -> Path:
         matrix = start + 4 + 4 + (32 if version else 20) + 8 + 8
         if struct.unpack_from(">I", data, matrix + 36)[0] == 0:
             continue  # an audio track: its width is 0
-        cos, sin = round(np.cos(np.radians(degrees))), round(np.sin(np.radians(degrees)))
-        # 16.16 fixed point; y points down, so a counter-clockwise turn has -sin on top.
-        a, b, c, d = (value * 0x10000 for value in (cos, -sin, sin, cos))
-        struct.pack_into(">9i", data, matrix, a, b, 0, c, d, 0, 0, 0, 0x40000000)
+        one = 0x10000  # 16.16 fixed point
+        fields = (a * one, b * one, 0, c * one, d * one, 0, 0, 0, 0x40000000)
+        struct.pack_into(">9i", data, matrix, *fields)
         path.write_bytes(data)
         return path
     raise ValueError(f"{path} has no video track header")
+
+
+def set_clean_aperture(path: Path, width: int, height: int, right: int, down: int) -> Path:
+    """Make players show `width` x `height` px, their middle `right` and `down` of the stored one.
+
+    For H.264 in mp4, its index behind the pictures.
+    """
+    data = bytearray(path.read_bytes())
+    clap = struct.pack(">I4sIIIIiIiI", 40, b"clap", width, 1, height, 1, right, 1, down, 1)
+    at = data.index(b"avc1", data.index(b"moov")) - 4
+    at += struct.unpack_from(">I", data, at)[0]
+    data[at:at] = clap
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        box = data.index(name, data.index(b"moov")) - 4
+        struct.pack_into(">I", data, box, struct.unpack_from(">I", data, box)[0] + len(clap))
+    path.write_bytes(data)
+    return path
+
+
+def set_pixel_crop(path: Path, left: int, top: int, right: int, bottom: int) -> Path:
+    """Make players cut off so many pixels at each edge: Matroska, up to 255x255 stored px."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\xe0\x8a\xb0\x81") + 2  # the size of the picture, behind it room to spare
+    crop = ((0x54AA, bottom), (0x54BB, top), (0x54CC, left), (0x54DD, right))
+    cropped = b"".join(struct.pack(">HBB", name, 0x81, value) for name, value in crop)
+    content = bytes(data[at : at + 6]) + cropped
+    data[at - 1] = 0x80 | len(content)
+    data[at : at + 25] = content + b"\xec\x81\x00"
+    path.write_bytes(data)
+    return path
+
+
+def cut(path: Path, out: Path, first: int, shown_from: int) -> Path:
+    """Copy packets without encoding, from the keyframe of frame `first`; play from `shown_from`.
+
+    In mp4 and mov an edit list marks what is in front of it, as `ffmpeg -ss TIME -c copy` does.
+    """
+    with av.open(str(path)) as source, av.open(str(out), "w") as output:
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.size]
+        times = sorted(packet.pts for packet in packets)
+        start = next(i for i, packet in enumerate(packets) if packet.pts == times[first])
+        for packet in packets[start:]:
+            packet.pts -= times[shown_from]
+            packet.dts -= times[shown_from]
+            packet.stream = copy
+            output.mux(packet)
+    return out
+
+
+def side_by_side(out: Path, *parts: Path, default: int) -> Path:
+    """The video streams of several files in one; `default` is the one that players show."""
+    with av.open(str(out), "w") as output:
+        for i, part in enumerate(parts):
+            with av.open(str(part)) as source:
+                copy = output.add_stream_from_template(source.streams.video[0])
+                copy.disposition = Disposition.default if i == default else Disposition(0)
+        for i, part in enumerate(parts):
+            with av.open(str(part)) as source:
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.stream = output.streams.video[i]
+                        output.mux(packet)
+    return out
+
+
+def join(out: Path, *parts: Path) -> Path:
+    """One file behind the other, as `cat` does."""
+    out.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return out
 
 
 def _track_headers(data: bytearray) -> list[int]:

@@ -8,7 +8,7 @@ compared is a ratio of two medians of that run, or, for decoders, which take tur
 the turns' ratios.  A rate is in frames per second of video.
 
 - *The reference loop* is `jobs.benchmark.reference`: how the released script works.
-- *The limits* are Decord alone, whose frames nobody looks at, and the model's multiply-accumulates
+- *The limits* are Decord alone, whose frames are dropped, and the model's multiply-accumulates
   at the rate of a large float32 (on CUDA bfloat16) matrix product.
 """
 
@@ -44,6 +44,8 @@ from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.models.checkpoint import describe, find_weights, load_model, save_model
 from tracknet.pipeline.models.complexity import model_card
 from tracknet.pipeline.models.v2 import V2Config
+from tracknet.pipeline.runtimes.choice import RuntimeChoice, resolve
+from tracknet.pipeline.runtimes.opening import open_runtime
 from tracknet.pipeline.runtimes.quantize import (
     beside,
     find_quantized,
@@ -51,9 +53,9 @@ from tracknet.pipeline.runtimes.quantize import (
     quantize,
     save_quantized,
 )
-from tracknet.pipeline.runtimes.runtime import QUANTIZED, Runtime, SecondLook, open_runtime, resolve
+from tracknet.pipeline.runtimes.recompute import RecomputingRuntime
 from tracknet.pipeline.synth import SynthConfig, write_dataset
-from tracknet.pipeline.tracking.engine import DetectorSettings
+from tracknet.pipeline.tracking.engine import DetectorSettings, Runtime
 
 CLIP_FRAMES = 120  # drawn once; longer videos repeat it
 MODEL_WINDOWS = 8  # that a model is timed on
@@ -73,9 +75,10 @@ class BenchmarkSettings:
 
     Attributes:
         weights: name or file; empty takes `arch` with random weights, which run as fast, but that
-            INT8 looks at no window twice: what they see means nothing.
+            no window is recomputed after INT8: what they see means nothing.
         arch, width: of the model without weights.
-        runtimes: models alone are timed in each; the first is that of the whole.
+        runtime: one of `pipeline.runtimes.choice.RUNTIMES`.
+        precisions: models alone are timed in each; the first is that of the whole.
         device, batch: as in `TrackSettings`.
         backend: what decodes, `decord` or `pyav`.
         video: None draws a 720p rally.
@@ -88,7 +91,8 @@ class BenchmarkSettings:
     weights: str = ""
     arch: str = "v5"
     width: float = 1.0
-    runtimes: tuple[str, ...] = ("auto",)
+    runtime: str = "auto"
+    precisions: tuple[str, ...] = ("auto",)
     device: str = "cpu"
     batch: int = 0
     backend: Backend = "decord"
@@ -186,14 +190,20 @@ class _Benchmark:
         self.limits = DecoderLimits(backend=settings.backend)
         self.weights = self._weights()
         self.choices = [
-            resolve(name, settings.device, settings.batch, has_quantized(self.weights))
-            for name in settings.runtimes
+            resolve(
+                settings.runtime,
+                precision,
+                settings.device,
+                settings.batch,
+                has_quantized(self.weights),
+            )
+            for precision in settings.precisions
         ]
         self.info = describe(self.weights)
         self.model = load_model(self.weights)
         self.spec = window_spec(self.model)
         self.reference = ReferenceLoop(load_model(self.weights), settings.device)
-        self.shares: dict[str, float] = {}  # of windows that a runtime looks at twice, by name
+        self.shares: dict[str, float] = {}  # of windows that are recomputed, by runtime
 
     def execute(self) -> BenchmarkReport:
         self.on_step("video")
@@ -201,7 +211,7 @@ class _Benchmark:
         with Decoder(self.limits) as decoder:
             video = decoder.probe(clip)
             windows = self._windows(decoder, video)
-        if any(choice.name in QUANTIZED for choice in self.choices):
+        if any(choice.precision == "int8" for choice in self.choices):
             self._ensure_quantized(windows[:MODEL_WINDOWS])
         report = BenchmarkReport(self._machine(), self._model())
         report.stages = self._stages(video, windows)
@@ -267,7 +277,7 @@ class _Benchmark:
 
     def _model(self) -> dict[str, Any]:
         card = model_card(self.info.arch, self.info.config)
-        int8 = any(choice.name in QUANTIZED for choice in self.choices)
+        int8 = any(choice.precision == "int8" for choice in self.choices)
         return {
             "arch": self.info.arch,
             "config": self.info.config,
@@ -279,8 +289,8 @@ class _Benchmark:
 
     # ---- stages alone ----------------------------------------------------------------------
 
-    def _stages(self, video: Video, looked_at: np.ndarray) -> dict[str, Timing]:
-        windows = looked_at[:MODEL_WINDOWS]
+    def _stages(self, video: Video, measured_on: np.ndarray) -> dict[str, Timing]:
+        windows = measured_on[:MODEL_WINDOWS]
         spec, repeats, path = self.spec, self.settings.repeats, Path(video.source)
         found: dict[str, Timing] = {}
 
@@ -299,12 +309,12 @@ class _Benchmark:
             lambda: measure.time_reference_model(self.reference, windows, repeats),
         )
         for choice in self.choices:
-            runtime = self._runtime(choice.name)
-            given = looked_at if isinstance(runtime, SecondLook) else windows
+            runtime = self._open(choice)
+            given = measured_on if isinstance(runtime, RecomputingRuntime) else windows
             step(f"model, {choice.name}", partial(measure.time_model, runtime, given, repeats))
-            if isinstance(runtime, SecondLook):
-                again = runtime.again / runtime.windows
-                self.shares[f"windows looked at twice in {choice.name}"] = again
+            if isinstance(runtime, RecomputingRuntime):
+                share = runtime.recomputed / runtime.windows
+                self.shares[f"windows recomputed in float32, {choice.name}"] = share
         heatmaps = np.concatenate([self.reference.heatmaps(window) for window in windows])
         step("peaks, contour", lambda: measure.time_peaks(heatmaps, "contour", repeats))
         step("peaks, centroid", lambda: measure.time_peaks(heatmaps, "centroid", repeats))
@@ -312,9 +322,8 @@ class _Benchmark:
         step("reference loop", lambda: measure.time_reference(self.reference, path, n, repeats))
         return found
 
-    def _runtime(self, name: str) -> Runtime:
-        choice = next(choice for choice in self.choices if choice.name == name)
-        quantized = find_quantized(self.weights) if name in QUANTIZED else None
+    def _open(self, choice: RuntimeChoice) -> Runtime:
+        quantized = find_quantized(self.weights) if choice.precision == "int8" else None
         return open_runtime(choice, load_model(self.weights), quantized)
 
     # ---- together --------------------------------------------------------------------------
@@ -325,7 +334,8 @@ class _Benchmark:
             weights=str(self.weights),
             detector=DetectorSettings(),
             device=choice.device,
-            runtime=choice.name,
+            runtime=choice.runtime,
+            precision=choice.precision,
             batch=choice.batch,
             workers=self.settings.workers,
             decoder=self.limits,

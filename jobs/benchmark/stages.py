@@ -34,8 +34,8 @@ from tracknet.pipeline.decoding.decoder import (
 from tracknet.pipeline.decoding.probe import decode_all
 from tracknet.pipeline.decoding.video import Video
 from tracknet.pipeline.models.blocks import to_frames
-from tracknet.pipeline.runtimes.runtime import Runtime
 from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.tracking.engine import Runtime
 from tracknet.pipeline.tracking.peaks import PeakMode, find_peak
 
 _GPU_ROUNDS = 20  # of the windows: it is done with them in milliseconds, and copies must overlap

@@ -1,6 +1,6 @@
 """Labelled clips: found (`clips`), decoded once (`cache`), cut into windows (`windowed`)."""
 
-from tracknet.pipeline.datasets.cache import clip_id, user_cache
+from tracknet.pipeline.datasets.cache import clip_id
 from tracknet.pipeline.datasets.clips import Clip, by_split, find_clips, hold_out
 from tracknet.pipeline.datasets.windowed import (
     LabelledClip,
@@ -23,5 +23,4 @@ __all__ = [
     "hold_out",
     "load_clip",
     "paper_split",
-    "user_cache",
 ]

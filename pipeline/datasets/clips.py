@@ -1,4 +1,4 @@
-"""Find labelled clips under a folder, in any of the layouts that people publish.
+"""Find labelled clips under a folder, in any of the published layouts.
 
 * TrackNetV2: `.../SPORT/MATCH/video/NAME.mp4` with `MATCH/csv/NAME_ball.csv` or `NAME.csv` there.
   Our synthetic rallies have this layout too.
@@ -27,7 +27,8 @@ from typing import Literal
 
 import numpy as np
 
-from tracknet.pipeline.decoding.probe import list_pictures, probe
+from tracknet.pipeline.decoding.decoder import Decoder
+from tracknet.pipeline.decoding.probe import list_pictures
 from tracknet.pipeline.errors import InputError
 
 Layout = Literal["tracknetv2", "tennis"]
@@ -47,7 +48,7 @@ class Clip:
         layout: how both are laid out.
         width, height: source px, as displayed.
         frames: frames that the container presents.
-        split: "train", "val", "test" or "" where nobody said.
+        split: "train", "val", "test" or "" if unknown.
         test_set: what a test clip tests, "" otherwise.
     """
 
@@ -86,6 +87,7 @@ def find_clips(root: Path) -> list[Clip]:
         InputError: there is no clip, a video has no labels, or `clips.csv` names a clip that is
             not there, names one twice, or lacks a column.
         VideoError: a video cannot be opened.
+        MachineError: a video cannot be read.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder")
@@ -96,7 +98,11 @@ def find_clips(root: Path) -> list[Clip]:
             f"MATCH/csv/NAME_ball.csv, or CLIP/{_TENNIS_LABELS} beside pictures"
         )
     index = root / _INDEX
-    clips = _from_index(index, places) if index.exists() else map(_probed, places.values())
+    with Decoder() as decoder:
+        if index.exists():
+            clips = list(_from_index(index, places, decoder))
+        else:
+            clips = [_probed(place, decoder) for place in places.values()]
     return sorted(clips, key=lambda clip: clip.key)
 
 
@@ -170,8 +176,8 @@ def _match_places(video_folder: Path) -> Iterator[_Place]:
         yield _Place((match.parent.name, match.name, video.stem), video, labels, "tracknetv2")
 
 
-def _probed(place: _Place, split: str = "", test_set: str = "") -> Clip:
-    video = probe(place.source, heartbeat=lambda: None)
+def _probed(place: _Place, decoder: Decoder, split: str = "", test_set: str = "") -> Clip:
+    video = decoder.probe(place.source)
     return _clip(place, video.width, video.height, video.frames, split, test_set)
 
 
@@ -180,7 +186,9 @@ def _clip(place: _Place, width: int, height: int, frames: int, split: str, test_
     return Clip(*place.key, *where, width, height, frames, split, test_set)
 
 
-def _from_index(index: Path, places: dict[tuple[str, str, str], _Place]) -> Iterator[Clip]:
+def _from_index(
+    index: Path, places: dict[tuple[str, str, str], _Place], decoder: Decoder
+) -> Iterator[Clip]:
     with index.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         missing = {"sport", "match", "clip", "split"} - set(rows.fieldnames or ())
@@ -193,15 +201,15 @@ def _from_index(index: Path, places: dict[tuple[str, str, str], _Place]) -> Iter
                 problem = "is listed twice" if key in seen else "is not there"
                 raise InputError(f"{index}:{rows.line_num}: clip {'/'.join(key)} {problem}")
             seen.add(key)
-            yield _indexed(places[key], row)
+            yield _indexed(places[key], row, decoder)
 
 
-def _indexed(place: _Place, row: dict[str, str]) -> Clip:
+def _indexed(place: _Place, row: dict[str, str], decoder: Decoder) -> Clip:
     split, test_set = row["split"] or "", row.get("test_set") or ""
     try:
         width, height, frames = (int(row[name]) for name in ("width", "height", "frames"))
     except (KeyError, TypeError, ValueError):
-        return _probed(place, split, test_set)
+        return _probed(place, decoder, split, test_set)
     # Probing a hundred videos takes a quarter of a minute; decoding checks the numbers anyway.
     return _clip(place, width, height, frames, split, test_set)
 

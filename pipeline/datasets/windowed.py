@@ -27,7 +27,7 @@ from tracknet.pipeline.datasets.cache import cached_frames
 from tracknet.pipeline.datasets.clips import Clip
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.scoring.labels import read_labels
-from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.spec import Box, WindowSpec, fit
 from tracknet.pipeline.tracking.repeats import repeats
 
 UNLABELLED = -1
@@ -62,19 +62,25 @@ class LabelledClip:
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """[N], True where somebody looked."""
+        """[N], True where there is a label."""
         return self.visibility != UNLABELLED
 
     @cached_property
     def xy(self) -> NDArray[np.float32]:
-        """[N, 2], model px, pixel centres at integers: (x + 0.5) * W / W_source - 0.5."""
+        """[N, 2], model px, pixel centres at integers, the picture lying as `spec.fit` says."""
+        box = self.box
+        scale = np.divide((box.width, box.height), self.clip.size)
+        return ((self.xy_source + 0.5) * scale - 0.5 + (box.left, box.top)).astype(np.float32)
+
+    @property
+    def box(self) -> Box:
+        """Where the picture lies in the network's input; black is around it."""
         height, width = self.frames.shape[1:3]
-        scale = np.divide((width, height), self.clip.size)
-        return ((self.xy_source + 0.5) * scale - 0.5).astype(np.float32)
+        return fit(self.clip.size, (width, height))
 
     @cached_property
     def repeats(self) -> NDArray[np.bool_]:
-        """[N], True where a frame repeats the one before, see `pipeline.tracking.repeats`."""
+        """[N], True where a frame repeats the previous one, see `pipeline.tracking.repeats`."""
         return repeats(self.frames)
 
     @cached_property
@@ -127,8 +133,8 @@ class Sample:
         pictures: uint8 [P, H, W, 3]; the T frames, behind the background where the model wants one.
         labelled: bool [T].
         xy: float32 [T, 2], model px; NaN where no ball is known.
-        xy_source: float64 [T, 2], source px.
-        source_size: (width, height) of the source in px.
+        xy_source: float64 [T, 2], source px from the corner of the source with its black.
+        source_size: (width, height) of the source with the black around it, px.
     """
 
     pictures: NDArray[np.uint8]
@@ -175,12 +181,14 @@ class WindowedDataset:
         pictures = clip.frames[window]  # a view of the map: nothing is read before it is cropped
         if self.spec.background:
             pictures = np.concatenate([clip.background[None], pictures])
+        box, (height, width) = clip.box, clip.frames.shape[1:3]
+        scale = np.divide(clip.clip.size, (box.width, box.height))
         return Sample(
             pictures,
             clip.labelled[window],
             clip.xy[window],
-            clip.xy_source[window],
-            clip.clip.size,
+            clip.xy_source[window] + scale * (box.left, box.top),
+            (round(width * scale[0]), round(height * scale[1])),
         )
 
     def window(self, clip: LabelledClip, first: int) -> slice | NDArray[np.int64]:

@@ -7,7 +7,13 @@ was not delivered:
 
     Decord  ->  Decord again, in a new process  ->  PyAV  ->  give up, and say so
 
-Damage that FFmpeg reports skips straight to PyAV, which tells frame by frame what is missing.
+Damage that FFmpeg reports skips straight to PyAV, which tells frame by frame what is missing.  So
+does a video whose pictures cannot be counted (`Video.paired`) or are cropped for display.
+
+The video's faults and the machine's are told apart.  A child that the operating system stopped
+(no memory, no room) or that met an error of the operating system raises `MachineError`.  Before
+damage is reported, the file is read through once more: only if it still is what was probed, the
+damage is the video's.
 
     with Decoder() as decoder:
         video = decoder.probe(Path("rally.mp4"))
@@ -24,11 +30,12 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any, Literal
@@ -36,12 +43,15 @@ from typing import Any, Literal
 import numpy as np
 
 import tracknet
+from tracknet.pipeline.decoding.pipe import limit_transfers, pack, unpack
 from tracknet.pipeline.decoding.video import Video, video_from_message
-from tracknet.pipeline.errors import DecodeTimeout, VideoError
+from tracknet.pipeline.errors import DecodeTimeout, MachineError, VideoError
 
 Backend = Literal["decord", "pyav"]
 SLOTS = 4
 BATCH_FRAMES = 8  # frames handed over at once; a slot of the shared memory holds as many
+SLOT_BYTES = 16 << 20  # or as many as fit here, where pictures are large
+_KILLED_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGBUS)  # no memory left, no room behind a mapping
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class DecoderLimits:
 
     Attributes:
         deadline_s: seconds without a sign of progress after which it is killed.
+        start_s: seconds that it may take to start; a loaded machine is slow at that.
         memory_bytes: limit of its private memory; an allocation beyond it fails.
         recycle_after: shards after which a fresh process takes over, because decoders leak.
         command: the program, to which one JSON argument is added.
@@ -57,6 +68,7 @@ class DecoderLimits:
     """
 
     deadline_s: float = 60.0
+    start_s: float = 60.0
     memory_bytes: int = 4 << 30
     recycle_after: int = 64
     command: tuple[str, ...] = (sys.executable, "-P", "-m", "tracknet.pipeline.decoding.child")
@@ -97,6 +109,7 @@ class ReadReport:
         errors: one line per failed attempt.
         missing: frames that no decoder could give.
         damage: words for the quarantine table when anything is missing or patched up; else None.
+            It is always the video's: the machine's trouble is a `MachineError`.
     """
 
     decoders: list[str] = field(default_factory=list)
@@ -114,6 +127,8 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._shared_bytes = 0
         self._served = 0
+        self._request = 0
+        self._verified: set[str] = set()
 
     def __enter__(self) -> Decoder:
         return self
@@ -139,16 +154,20 @@ class Decoder:
         """Read a file's or folder's index.
 
         Raises:
-            VideoError: it cannot be read; a `DecodeTimeout` when probing hung.
+            VideoError: it is no video, or its container is broken; a `DecodeTimeout` when probing
+                hung.
+            MachineError: it is not there, cannot be read, changed meanwhile, or no decoder process
+                can be kept alive.
         """
         try:
             self._start(shared_bytes=self._shared_bytes or mmap.PAGESIZE)
             self._send({"op": "probe", "path": str(path)})
-            header = self._receive()["video"]
-            return video_from_message(header, self._pipe.recv_bytes())
+            message, arrays = self._receive()
+            return video_from_message(message["video"], arrays)
         except (_ChildDied, _ChildFailed) as error:
             self.close()
-            raise VideoError(f"{path}: {_without_path(str(error), path)}") from error
+            kind = MachineError if error.machine else VideoError
+            raise kind(f"{path}: {_without_path(str(error), path)}") from error
         except DecodeTimeout as error:
             self.close()
             raise DecodeTimeout(f"{path}: {error}") from error
@@ -159,73 +178,127 @@ class Decoder:
         Args:
             video: from `probe`; its `source` is opened again.
             frames: what to decode, consecutive.
-            width, height: network size; pictures are scaled by the decoder, bilinear.
+            width, height: of the pictures, px: the network's, or `video.width` and `video.height`
+                for full size.  They show the video as displayed, its shape kept and black around
+                it (`pipeline.spec.fit`); they are scaled by the decoder, bilinear.
         """
         if self._served >= self.limits.recycle_after:
             self.close()
         self._served += 1
         return FrameReader(self, video, frames, width, height)
 
+    def verify(self, video: Video) -> None:
+        """Make sure that what could not be decoded is what was probed; each video once.
+
+        Raises:
+            MachineError: it is gone, cannot be read, or has changed.
+        """
+        if video.video_id in self._verified:
+            return
+        try:
+            self._start(self._shared_bytes or mmap.PAGESIZE)
+            self._send({"op": "verify", "path": video.source, "video_id": video.video_id})
+            unchanged = self._receive()[0]["unchanged"]
+        except (_ChildDied, _ChildFailed, DecodeTimeout) as error:
+            self.close()
+            raise MachineError(f"{video.source}: cannot be read any more ({error})") from error
+        if not unchanged:
+            raise MachineError(f"{video.source}: changed after it was probed; run again")
+        self._verified.add(video.video_id)
+
     def _start(self, shared_bytes: int) -> None:
+        """Start a child, unless there is one with enough shared memory.
+
+        Raises:
+            MachineError: there is no room, or the child does not come up.
+        """
         if self._process is not None and shared_bytes <= self._shared_bytes:
             return
         self.close()
         self._shared_bytes, self._served = shared_bytes, 0
+        try:
+            self._spawn(shared_bytes)
+        except OSError as error:
+            self.close()
+            raise MachineError(f"no decoder process can be started: {error}") from error
+        try:
+            self._receive(self.limits.start_s)  # that it is ready
+        except (_ChildDied, _ChildFailed, DecodeTimeout) as error:
+            self.close()
+            raise MachineError(f"the decoder process does not start: {error}") from error
+
+    def _spawn(self, shared_bytes: int) -> None:
         self._pipe, theirs = Pipe()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        # A file without a name in memory: nothing is left behind, whoever is killed.
-        shm = "/dev/shm" if Path("/dev/shm").is_dir() else None
-        with tempfile.TemporaryFile(dir=shm) as shared, theirs:
-            shared.truncate(shared_bytes)
-            self._memory = mmap.mmap(shared.fileno(), shared_bytes)
-            arguments = {
-                "pipe_fd": theirs.fileno(),
-                "memory_fd": shared.fileno(),
-                "shared_bytes": shared_bytes,
-                "memory_bytes": self.limits.memory_bytes,
-                "deadline_s": self.limits.deadline_s,
-            }
-            root = str(Path(tracknet.__file__).parent.parent)
-            self._process = subprocess.Popen(
-                [*self.limits.command, json.dumps(arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
-                pass_fds=(theirs.fileno(), shared.fileno()),
-                env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
-            )
-
-    def _send(self, message: dict[str, Any], payload: bytes | None = None) -> None:
-        try:
-            self._pipe.send_bytes(json.dumps(message).encode())
-            if payload is not None:
-                self._pipe.send_bytes(payload)
-        except OSError as error:
-            raise _ChildDied(self._obituary()) from error
-
-    def _receive(self) -> dict[str, Any]:
-        """The next message that is not just a sign of life."""
-        while True:
-            if not self._pipe.poll(self.limits.deadline_s):
-                raise DecodeTimeout(
-                    f"no progress for {self.limits.deadline_s:g} s; the decoder was killed"
-                )
+        limit_transfers(self._pipe, self.limits.deadline_s)
+        shared = _unnamed_memory(shared_bytes)
+        with theirs:
             try:
-                message = json.loads(self._pipe.recv_bytes())
-            except (EOFError, OSError) as error:
-                raise _ChildDied(self._obituary()) from error
-            if "error" in message:
-                raise _ChildFailed(message["error"], message["message"])
-            if "alive" not in message:
-                return message
+                self._memory = mmap.mmap(shared, shared_bytes)
+                arguments = {
+                    "pipe_fd": theirs.fileno(),
+                    "memory_fd": shared,
+                    "shared_bytes": shared_bytes,
+                    "memory_bytes": self.limits.memory_bytes,
+                    "deadline_s": self.limits.deadline_s,
+                }
+                root = str(Path(tracknet.__file__).parent.parent)
+                paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+                self._process = subprocess.Popen(
+                    [*self.limits.command, json.dumps(arguments)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._stderr,
+                    pass_fds=(theirs.fileno(), shared),
+                    env={
+                        **os.environ,
+                        "PYTHONPATH": os.pathsep.join(paths),
+                        "OMP_NUM_THREADS": "1",
+                    },
+                )
+            finally:
+                os.close(shared)
+        self._request = 0
 
-    def _obituary(self) -> str:
+    def _send(self, message: dict[str, Any], payload: bytes = b"") -> None:
+        """Send a request, or the return of a slot that belongs to the last one."""
+        self._request += "op" in message
+        try:
+            self._pipe.send_bytes(pack({**message, "id": self._request}, payload))
+        except BlockingIOError as error:
+            raise DecodeTimeout(self._no_progress(self.limits.deadline_s)) from error
+        except OSError as error:
+            raise self._obituary() from error
+
+    def _receive(self, deadline_s: float | None = None) -> tuple[dict[str, Any], bytes]:
+        """The next answer to the last request that is not just a sign of life."""
+        deadline_s = deadline_s or self.limits.deadline_s
+        while True:
+            try:
+                if not self._pipe.poll(deadline_s):
+                    raise DecodeTimeout(self._no_progress(deadline_s))
+                message, payload = unpack(self._pipe.recv_bytes())
+            except BlockingIOError as error:
+                raise DecodeTimeout(self._no_progress(deadline_s)) from error
+            except (EOFError, OSError) as error:
+                raise self._obituary() from error
+            if message["id"] != self._request or "alive" in message:
+                continue  # an answer to a request that was given up is nobody's
+            if "error" in message:
+                raise _ChildFailed(message["message"], message["machine"])
+            return message, payload
+
+    def _no_progress(self, seconds: float) -> str:
+        return f"no progress for {seconds:g} s; the decoder was killed"
+
+    def _obituary(self) -> _ChildDied:
         assert self._process is not None
         code = self._process.wait()
         self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 500))
         last_words = self._stderr.read().decode(errors="replace").strip().splitlines()[-1:]
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
-        return f"the decoder process died ({how}) {' '.join(last_words)}".strip()
+        text = f"the decoder process died ({how}) {' '.join(last_words)}".strip()
+        return _ChildDied(text, machine=-code in _KILLED_FROM_OUTSIDE)
 
 
 class FrameReader:
@@ -239,10 +312,17 @@ class FrameReader:
         self._shape = (height, width, 3)
         self._next = frames.start
         self._stop = frames.stop
+        self._patched: str | None = None
         self.report = ReadReport()
 
     def __iter__(self) -> Iterator[FrameBatch]:
+        """The frames, in order.
+
+        Raises:
+            MachineError: what is missing is not the video's fault.
+        """
         plan = _decoders_to_try(self._video, self._decoder.limits)
+        machine = False
         while plan and self._next < self._stop:
             name = plan.pop(0)
             self.report.attempts += 1
@@ -253,69 +333,97 @@ class FrameReader:
                     self._next = batch.first + batch.count
                     self.report.missing += [batch.first + offset for offset in batch.missing]
                     yield batch
-            except _ChildFailed as error:
+            except (_ChildDied, _ChildFailed, DecodeTimeout) as error:
                 self.report.errors.append(f"{name}: {error}")
-                # Trying the same again would say the same; only a death may have been an accident.
-                plan = [other for other in plan if other != name]
-            except (_ChildDied, DecodeTimeout) as error:
-                self.report.errors.append(f"{name}: {error}")
+                machine = getattr(error, "machine", False)
+                if isinstance(error, _ChildFailed) and not machine:
+                    # The same again would say the same; only a death may have been an accident.
+                    plan = [other for other in plan if other != name]
             if self._next < self._stop:
                 self._decoder.close()
+        if machine and self._next < self._stop:
+            raise MachineError(f"{self._video.source}: {self.report.errors[-1]}")
         self.report.missing += range(self._next, self._stop)
-        self.report.damage = self._damage()
+        damage = self._patched
+        if self.report.missing:
+            damage = f"{len(self.report.missing)} of its frames cannot be decoded"
+        if damage is not None:
+            self._decoder.verify(self._video)
+        self.report.damage = damage
 
     def _attempt(self, name: str) -> Iterator[FrameBatch]:
         decoder, video = self._decoder, self._video
         frame_bytes = int(np.prod(self._shape))
-        slot_bytes = BATCH_FRAMES * frame_bytes
-        decoder._start(SLOTS * slot_bytes)
+        n_batch = min(BATCH_FRAMES, max(1, SLOT_BYTES // frame_bytes))
+        decoder._start(SLOTS * n_batch * frame_bytes)
         keys = video.keyframes
         key = keys[np.searchsorted(keys[:, 0], self._next, side="right") - 1].tolist()
         decode = {
             "kind": video.kind,
             "decoder": name,
             "seekable": video.seekable,
-            "rotation": video.rotation,
+            "geometry": asdict(video.geometry),
             "width": self._shape[1],
             "height": self._shape[0],
+            "batch": n_batch,
             "start": self._next,
             "stop": self._stop,
         }
         request = {"op": "decode", "path": video.source, "slots": SLOTS, "key": key}
         decoder._send({**request, "decode": decode}, video.pts[key[0] : self._stop].tobytes())
-        while "frames" in (message := decoder._receive()):
+        number = decoder._request
+        while "frames" in (message := decoder._receive()[0]):
             part = message["frames"]
             present = part["count"] - len(part["missing"])
             pictures = np.frombuffer(
                 decoder._memory,
                 dtype=np.uint8,
                 count=present * frame_bytes,
-                offset=part["slot"] * slot_bytes,
+                offset=part["slot"] * n_batch * frame_bytes,
             ).reshape(present, *self._shape)
             yield FrameBatch(part["first"], part["count"], pictures, tuple(part["missing"]))
+            if decoder._request != number:
+                raise VideoError("one Decoder serves one reader at a time")
             decoder._send({"free": part["slot"]})
         if message["complaints"]:
-            self.report.errors.append(f"{name}: FFmpeg reported {message['complaints']} errors")
-
-    def _damage(self) -> str | None:
-        if self.report.missing:
-            return f"{len(self.report.missing)} of its frames cannot be decoded"
-        # A complaint of Decord's that PyAV does not share was about the copy, not about the file.
-        if any(error.startswith("pyav: FFmpeg") for error in self.report.errors):
-            return "damaged data; FFmpeg patched the pictures up"
-        return None
+            text = f"{message['complaints']} errors ({message['first']})"
+            self.report.errors.append(f"{name}: {text}")
+            # A complaint of Decord's that PyAV does not share is about the copy, not the file.
+            self._patched = None if name == "decord" else f"damaged data, patched up: {text}"
 
 
 class _ChildDied(Exception):
-    """The decoder process ended without an answer."""
+    """The decoder process ended without an answer; `machine`: something outside ended it."""
+
+    def __init__(self, text: str, machine: bool) -> None:
+        super().__init__(text)
+        self.machine = machine
 
 
 class _ChildFailed(Exception):
-    """The decoder process answered with an error."""
+    """The decoder process answered with an error; `machine`: the operating system's."""
 
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
+    def __init__(self, text: str, machine: bool) -> None:
+        super().__init__(text)
+        self.machine = machine
+
+
+def _unnamed_memory(size: int) -> int:
+    """A file descriptor of memory to share: nothing is left behind, whoever is killed.
+
+    Linux has memory that does not depend on how large /dev/shm is; elsewhere it is a file, whose
+    room is taken now, since a lack of it later would be a SIGBUS.
+    """
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("tracknet", 0)
+        os.ftruncate(descriptor, size)
+        return descriptor
+    with tempfile.TemporaryFile() as file:
+        descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    return descriptor
 
 
 def decord_available() -> bool:
@@ -328,7 +436,8 @@ def decord_available() -> bool:
 def _decoders_to_try(video: Video, limits: DecoderLimits) -> list[str]:
     if video.kind == "frames":
         return ["opencv", "opencv"]
-    if video.seekable and limits.backend == "decord" and decord_available():
+    countable = video.paired and video.crop is None
+    if countable and limits.backend == "decord" and decord_available():
         return ["decord", "decord", "pyav"]
     return ["pyav", "pyav"]
 

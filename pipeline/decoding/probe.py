@@ -4,9 +4,17 @@
 may crash or hang on a hostile file just as a decoder may.  It reads the file once, from packet to
 packet, and hashes its bytes.
 
-Packets and frames correspond one to one in almost every file.  Where they do not (no timestamps,
-doubled timestamps, hidden frames) the frames are counted by decoding the file once; this is slow,
-right, and rare.
+How a picture is tied to its time:
+
+- *paired*: every packet gives one picture, in order of PTS.  Then pictures may be counted, which is
+  all that Decord can do.  It is believed only where nothing speaks against it: PTS without gaps or
+  repeats, no packet that the container discards, no joint where clocks go back, and the first
+  packets decode to exactly their PTS.
+- *seekable*, not paired: PTS are sound, but some packets give no picture.  PyAV decodes, and each
+  picture brings its own PTS.
+- neither: the file is decoded once, to count.  Pictures come in the decoder's order, each with the
+  time that the container gives it, even if that goes back; where a picture has none, the whole
+  video has no clock and a note says so.  AVI stores no times: its frame rate is its clock.
 """
 
 from __future__ import annotations
@@ -14,21 +22,30 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 from av.stream import Disposition
 
+from tracknet.pipeline.decoding.boxes import announced_bytes, shown_part
+from tracknet.pipeline.decoding.geometry import display_matrix, geometry_of
 from tracknet.pipeline.decoding.video import Video
-from tracknet.pipeline.errors import VideoError
+from tracknet.pipeline.errors import MachineError, VideoError
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _REHEARSAL_PACKETS = 48
 _HIDDEN_FRAME_CODECS = {"vp8"}  # alternate reference frames are packets that are never shown
 _INDEXED_CONTAINERS = {"mov", "mp4"}  # the header lists every sample, so a short file is cut off
+_NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: a raw stream
+_NO_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails  # cover art
+_TURN = 1 << 33  # where the clock of a transport stream starts again at 0
+_GAP = 60 * 90_000
+_NO_CLOCK = "no clock: {}, so time_s is null"
 
 Heartbeat = Callable[[], None]
 
@@ -42,21 +59,35 @@ def probe(path: Path, heartbeat: Heartbeat) -> Video:
             waits can tell slow from stuck.
 
     Raises:
-        VideoError: there is no such file, it is empty, no video, or holds no picture at all.
+        VideoError: it is empty, no video, or holds no picture at all.
+        MachineError: it is not there, cannot be read, or changed meanwhile.
     """
-    if path.is_dir():
-        return _probe_pictures(path, heartbeat)
-    if not path.exists():
-        raise VideoError(f"{path}: no such file")
-    stat = path.stat()
-    if stat.st_size == 0:
-        raise VideoError(f"{path}: the file is empty")
-    video_id = fingerprint([path], heartbeat)
     try:
-        with av.open(str(path)) as container:
-            return _probe_container(container, path, video_id, stat.st_size, heartbeat)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise VideoError(f"{path}: not a video that FFmpeg can open ({error})") from error
+        stat = path.stat()
+        if path.is_dir():
+            return _probe_pictures(path, heartbeat)
+        if stat.st_size == 0:
+            raise VideoError(f"{path}: the file is empty")
+        video_id = fingerprint([path], heartbeat)
+        try:
+            video = _probe_file(path, video_id, heartbeat)
+        except (av.error.FFmpegError, ValueError) as error:
+            _check_unchanged(path, stat)
+            raise VideoError(f"{path}: not a video that FFmpeg can open ({error})") from error
+        _check_unchanged(path, stat)
+        return video
+    except FileNotFoundError as error:
+        raise MachineError(f"{path}: no such file; it was moved, or its disk is gone") from error
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _check_unchanged(path: Path, before: Any) -> None:
+    with path.open("rb") as file:
+        file.read(1)
+    now = path.stat()
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise MachineError(f"{path}: changed while it was read; is it still being written?")
 
 
 def fingerprint(paths: list[Path], heartbeat: Heartbeat) -> str:
@@ -76,8 +107,15 @@ def fingerprint(paths: list[Path], heartbeat: Heartbeat) -> str:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder in natural order (`2.jpg` before `10.jpg`)."""
-    pictures = [p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES]
+    """The pictures of a folder in natural order (`2.jpg` before `10.jpg`); hidden files are none.
+
+    macOS leaves a `._0001.jpg` beside `0001.jpg` on foreign disks, which is no picture.
+    """
+    pictures = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    ]
     return sorted(pictures, key=lambda p: [int(s) if s.isdigit() else s for s in _words(p.stem)])
 
 
@@ -86,177 +124,289 @@ def _words(stem: str) -> list[str]:
     return re.split(r"(\d+)", stem)
 
 
+def read_picture(path: Path) -> np.ndarray | None:
+    """A picture file as uint8 BGR `[H, W, 3]`, turned as its EXIF says; None where it is none."""
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    try:
+        return cv2.imdecode(content, cv2.IMREAD_COLOR)
+    except cv2.error:  # an empty file, or more pixels than OpenCV takes
+        return None
+
+
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The first real video stream; cover art does not count.
+    """The default video stream, else the first; cover art and thumbnails do not count.
 
     Raises:
         VideoError: there is none.
     """
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    kinds = ", ".join(sorted({stream.type for stream in container.streams}))
-    raise VideoError(f"{container.name}: no video stream (it holds {kinds or 'nothing'})")
+    streams = _pictures(container)
+    if not streams:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
+        raise VideoError(f"{container.name}: no video stream (it holds {kinds or 'nothing'})")
+    return next((s for s in streams if s.disposition & Disposition.default), streams[0])
 
 
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """The frame's display rotation in degrees counter-clockwise: 0, 90, 180 or 270."""
-    return round(frame.rotation / 90) % 4 * 90
+def _pictures(container: av.container.InputContainer) -> list[av.VideoStream]:
+    return [s for s in container.streams.video if not s.disposition & _NO_PICTURES]
 
 
-def _probe_container(
-    container: av.container.InputContainer,
-    path: Path,
-    video_id: str,
-    size_bytes: int,
-    heartbeat: Heartbeat,
-) -> Video:
-    stream = video_stream(container)
-    pts, presented, keys, damage = _read_packets(container, stream, heartbeat)
-    if not pts:
-        raise VideoError(f"{path}: the video stream holds no packets")
-    announced = stream.frames
-    containers = set(container.format.name.split(","))
-    if damage is None and containers & _INDEXED_CONTAINERS and announced > len(pts):
-        damage = f"cut off: the header lists {announced} frames, {len(pts)} are in the file"
+def open_video(path: Path) -> av.container.InputContainer:
+    """Open a file for reading, whatever characters its metadata are in."""
+    return av.open(str(path), metadata_errors="replace")
 
-    rehearsal = _rehearse(path)
-    usable = None not in pts and len(set(pts)) == len(pts)
-    seekable = usable and rehearsal.matches and stream.codec.name not in _HIDDEN_FRAME_CODECS
-    if seekable:
-        times = np.sort(np.array([t for t, show in zip(pts, presented, strict=True) if show]))
-        keyframes = _keyframe_table(times.astype(np.int64), keys)
-    else:
-        times = _count_by_decoding(path, heartbeat)
-        keyframes = np.zeros((1, 3), dtype=np.int64)
-    if not len(times):
-        raise VideoError(f"{path}: no frame of it can be decoded")
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if rehearsal.rotation in (90, 270):
-        width, height = height, width
-    if not width or not height:
-        raise VideoError(f"{path}: the picture has no size ({width}x{height})")
-    return Video(
-        video_id=video_id,
-        source=str(path),
-        kind="file",
-        container=container.format.name,
-        codec=stream.codec.name,
-        width=width,
-        height=height,
-        rotation=rehearsal.rotation,
-        time_base=stream.time_base,
-        announced_frames=announced,
-        size_bytes=size_bytes,
-        mtime_ns=path.stat().st_mtime_ns,
-        seekable=seekable,
-        damage=damage,
-        pts=times.astype(np.int64),
-        keyframes=keyframes,
-    )
+
+def _probe_file(path: Path, video_id: str, heartbeat: Heartbeat) -> Video:
+    with open_video(path) as container:
+        stream = video_stream(container)
+        packets = _read_packets(container, stream, heartbeat)
+        if not packets.pts:
+            raise VideoError(f"{path}: the video stream holds no packets")
+        containers = set(container.format.name.split(","))
+        rehearsal = _rehearse(path)
+        raw = bool(container.format.flags & _NO_TIMESTAMPS)
+        clocked = not raw and None not in packets.pts and len(set(packets.pts)) == len(packets.pts)
+        seekable = (
+            clocked
+            and not packets.joined
+            and rehearsal.matches
+            and stream.codec.name not in _HIDDEN_FRAME_CODECS
+        )
+        note = None
+        if seekable:
+            times, keyframes = _index(packets, rehearsal)
+        else:
+            times, note = _count_by_decoding(path, packets, containers, raw, heartbeat)
+            keyframes = np.zeros((1, 3), dtype=np.int64)
+        clock = stream.time_base if note is None else None
+        if clock is not None and (np.diff(times) < 0).any():
+            note = "its clock goes back: more than one recording in a file"
+        if not len(times):
+            raise VideoError(f"{path}: no frame of it can be decoded")
+        stored = rehearsal.size or (stream.codec_context.width, stream.codec_context.height)
+        if 0 in stored:
+            raise VideoError(f"{path}: the picture has no size ({stored[0]}x{stored[1]})")
+        part = shown_part(path, containers, _pictures(container).index(stream))
+        geometry = geometry_of(stored, stream.sample_aspect_ratio, part, rehearsal.matrix)
+        stat = path.stat()
+        return Video(
+            video_id=video_id,
+            source=str(path),
+            kind="file",
+            container=container.format.name,
+            codec=stream.codec.name,
+            width=geometry.width,
+            height=geometry.height,
+            rotation=geometry.rotation,
+            mirrored=geometry.mirrored,
+            crop=geometry.crop,
+            time_base=clock,
+            announced_frames=stream.frames,
+            size_bytes=stat.st_size,
+            mtime_ns=stat.st_mtime_ns,
+            seekable=seekable,
+            paired=seekable and not packets.discarded and not packets.corrupt,
+            damage=_missing(path, containers, packets, stream.frames, stat.st_size),
+            note=note,
+            pts=times,
+            keyframes=keyframes,
+        )
+
+
+@dataclass
+class _Packets:
+    """What the packets of a stream say, in order of decoding.
+
+    Attributes:
+        pts, dts: ticks, None where the container has none.
+        discarded: PTS of packets that are decoded, never shown (an edit list plays only a part).
+        keys: PTS and DTS of keyframes.
+        corrupt: places of packets that the demuxer found incomplete.
+        error: what ended the reading before the end, in words.
+    """
+
+    pts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    discarded: set[int | None] = field(default_factory=set)
+    keys: list[tuple[int, int]] = field(default_factory=list)
+    corrupt: list[int] = field(default_factory=list)
+    error: str | None = None
+
+    @property
+    def leaps(self) -> bool:
+        """Whether FFmpeg took the start of another recording for a turn of the clock.
+
+        A clock that does turn in the middle of a recording goes on without a gap.
+        """
+        known = np.array([t for t in self.dts if t is not None], dtype=np.int64)
+        turns = (known[:-1] < _TURN) & (known[1:] >= _TURN)
+        return bool((turns & (np.diff(known) > _GAP)).any())
+
+    @property
+    def joined(self) -> bool:
+        """Two recordings in one file: sorted by PTS, their pictures would be mixed."""
+        known = np.array([t for t in self.dts if t is not None], dtype=np.int64)
+        return bool((np.diff(known) < 0).any()) or self.leaps
 
 
 def _read_packets(
     container: av.container.InputContainer, stream: av.VideoStream, heartbeat: Heartbeat
-) -> tuple[list, list[bool], list[tuple[int, int]], str | None]:
-    """All packets' PTS, whether each is presented, the keyframes' (PTS, DTS), and damage."""
-    pts: list = []
-    presented: list[bool] = []
-    keys: list[tuple[int, int]] = []
-    damage = None
-    packets = container.demux(stream)
+) -> _Packets:
+    found = _Packets()
     try:
-        for packet in packets:
+        for packet in container.demux(stream):
             if not packet.size:
                 continue
             if packet.is_corrupt:
-                damage = f"cut off: packet {len(pts)} is incomplete"
-            pts.append(packet.pts)
-            # An edit list plays only a part: the packets before it are decoded, never shown.
-            presented.append(not packet.is_discard)
+                found.corrupt.append(len(found.pts))
+            if packet.is_discard:
+                found.discarded.add(packet.pts)
             if packet.is_keyframe and packet.pts is not None:
-                keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
-            if len(pts) % 256 == 0:
+                found.keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
+            found.pts.append(packet.pts)
+            found.dts.append(packet.dts)
+            if len(found.pts) % 256 == 0:
                 heartbeat()
     except av.error.FFmpegError as error:
-        damage = f"unreadable after {len(pts)} packets ({error})"
-    return pts, presented, keys, damage
+        found.error = f"unreadable after {len(found.pts)} packets ({error})"
+    return found
 
 
-def _keyframe_table(times: np.ndarray, keys: list[tuple[int, int]]) -> np.ndarray:
-    """Rows (frame, pts, dts); frame 0 always stands for the start of the file."""
-    table = {0: (int(times[0]), int(times[0]))}
-    for pts, dts in sorted(keys):
+def _missing(
+    path: Path, containers: set[str], packets: _Packets, announced: int, size_bytes: int
+) -> str | None:
+    """What the container announces but does not hold, in words; None where it is whole."""
+    if packets.error is not None:
+        return packets.error
+    last = len(packets.pts) - 1
+    if last in packets.corrupt:
+        return f"cut off: packet {last} is incomplete"
+    if containers & _INDEXED_CONTAINERS and announced > len(packets.pts):
+        return f"cut off: the header lists {announced} frames, {len(packets.pts)} are in the file"
+    expected = announced_bytes(path, containers)
+    if expected is not None and size_bytes < expected:
+        return f"cut off: the header announces {expected} bytes, the file has {size_bytes}"
+    if "mpegts" in containers and size_bytes % 188 and size_bytes % 192 and size_bytes % 204:
+        return f"cut off: its {size_bytes} bytes end within a transport packet"
+    return None
+
+
+def _index(packets: _Packets, rehearsal: _Rehearsal) -> tuple[np.ndarray, np.ndarray]:
+    """PTS of all frames, and rows (frame, pts, dts) of keyframes.
+
+    Frame 0 stands for the start of the file, decoded from the first PTS that is not lost.
+    """
+    fed = np.sort(np.array([t for t in packets.pts if t not in rehearsal.lost], dtype=np.int64))
+    times = fed[~np.isin(fed, list(packets.discarded))]
+    table = {0: (int(fed[0]), int(fed[0]))}
+    for pts, dts in sorted(packets.keys):
         frame = int(np.searchsorted(times, pts))
         if 0 < frame < len(times) and times[frame] == pts:
             table[frame] = (pts, dts)
-    return np.array([(frame, *table[frame]) for frame in sorted(table)], dtype=np.int64)
+    return times, np.array([(frame, *table[frame]) for frame in sorted(table)], dtype=np.int64)
 
 
+@dataclass
 class _Rehearsal:
-    """The first packets, decoded: do frames match packets, and how is the picture turned?"""
+    """The first packets, decoded.
 
-    def __init__(self, matches: bool, rotation: int) -> None:
-        self.matches = matches
-        self.rotation = rotation
+    Attributes:
+        matches: pictures came in order of their packets' PTS, one for each that is shown.
+        lost: PTS in front of the first picture whose packets lack what they refer to: a recording
+            that begins, or was cut, in the middle of an open GOP.  They are never shown.
+        size: width and height of the first picture, px; None where there is none.
+        matrix: the first picture's display matrix.
+    """
+
+    matches: bool = True
+    lost: frozenset[int] = frozenset()
+    size: tuple[int, int] | None = None
+    matrix: np.ndarray | None = None
 
 
 def _rehearse(path: Path) -> _Rehearsal:
-    with av.open(str(path)) as container:
+    rehearsal = _Rehearsal()
+    with open_video(path) as container:
         stream = video_stream(container)
-        expected, found, rotation = [], [], 0
+        expected, found = [], []
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 expected.append(packet.pts)
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
-                return _Rehearsal(True, rotation)  # damaged: the index is all there is
+                return rehearsal  # damaged: the index is all there is
             for frame in frames:
-                rotation = quarter_turns(frame)
+                if not found:
+                    rehearsal.size = frame.width, frame.height
+                    rehearsal.matrix = display_matrix(frame)
                 found.append(frame.pts)
             if len(expected) >= _REHEARSAL_PACKETS:
                 break
         with contextlib.suppress(av.error.FFmpegError, EOFError):  # flushed by its end already
             found += [frame.pts for frame in stream.codec_context.decode(None)]
     # Damage loses frames, it invents none; a hidden frame leaves a gap without a complaint.
-    return _Rehearsal(None not in found and set(found) == set(expected), rotation)
+    if found and None not in found and None not in expected:
+        rehearsal.lost = frozenset(pts for pts in expected if pts < found[0])
+    shown = [pts for pts in expected if pts not in rehearsal.lost]
+    rehearsal.matches = None not in shown and found == sorted(shown)
+    return rehearsal
 
 
-def _count_by_decoding(path: Path, heartbeat: Heartbeat) -> np.ndarray:
-    times: list[int] = []
+def _count_by_decoding(
+    path: Path, packets: _Packets, containers: set[str], raw: bool, heartbeat: Heartbeat
+) -> tuple[np.ndarray, str | None]:
+    """PTS of every picture in the order in which they come, and a note where there is no clock."""
+    times: list[int | None] = []
     for frame in decode_all(path):
-        # A clock that does not run forward is no clock; count on from the last frame.
-        after_last = times[-1] + 1 if times else 0
-        times.append(frame.pts if frame.pts is not None and frame.pts >= after_last else after_last)
+        times.append(None if raw else frame.pts)
         if len(times) % 16 == 0:
             heartbeat()
-    return np.array(times, dtype=np.int64)
+    if "mpegts" in containers and packets.leaps:
+        times = [t if t is None or t < _TURN else t - _TURN for t in times]
+    ticks = sorted(dts for dts in packets.dts if dts is not None)
+    if "avi" in containers and len(ticks) >= len(times):
+        times = list(ticks[: len(times)])
+    note = None
+    if None in times:
+        which = (
+            "a raw stream has no timestamps"
+            if raw
+            else (f"{times.count(None)} of {len(times)} frames have no timestamp")
+        )
+        times, note = list(range(len(times))), _NO_CLOCK.format(which)
+    return np.array(times, dtype=np.int64), note
 
 
 def decode_all(path: Path) -> Iterator[av.VideoFrame]:
     """Every frame that FFmpeg gives up, from the start, past packets that it refuses."""
-    with av.open(str(path)) as container:
+    with open_video(path) as container:
         stream = video_stream(container)
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, av.error.FFmpegError):
-                return
-            try:
-                yield from packet.decode()
-            except av.error.FFmpegError:
-                continue
+        yield from decode_packets(container.demux(stream), stream)
+
+
+def decode_packets(packets: Iterable[Any], stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Every frame that FFmpeg gives up of these packets, past those that it refuses."""
+    upcoming = iter(packets)
+    while True:
+        try:
+            packet = next(upcoming)
+            yield from packet.decode()
+        except StopIteration:
+            break
+        except av.error.FFmpegError:
+            continue  # after an error of the demuxer there is no next packet
+    with contextlib.suppress(av.error.FFmpegError, EOFError):  # flushed by its end already
+        yield from stream.codec_context.decode(None)
 
 
 def _probe_pictures(folder: Path, heartbeat: Heartbeat) -> Video:
     pictures = list_pictures(folder)
     if not pictures:
         raise VideoError(f"{folder}: holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))})")
-    first = cv2.imread(str(pictures[0]))
+    readable = (picture for path in pictures if (picture := read_picture(path)) is not None)
+    first = next(readable, None)
     if first is None:
-        raise VideoError(f"{pictures[0]}: not a picture that can be read")
+        raise VideoError(f"{folder}: none of its {len(pictures)} pictures can be read")
     frames = np.arange(len(pictures), dtype=np.int64)
     return Video(
         video_id=fingerprint(pictures, heartbeat),
@@ -267,12 +417,16 @@ def _probe_pictures(folder: Path, heartbeat: Heartbeat) -> Video:
         width=first.shape[1],
         height=first.shape[0],
         rotation=0,
+        mirrored=False,
+        crop=None,
         time_base=None,
         announced_frames=len(pictures),
         size_bytes=sum(p.stat().st_size for p in pictures),
         mtime_ns=max(p.stat().st_mtime_ns for p in pictures),
         seekable=True,
+        paired=True,
         damage=None,
+        note=None,
         pts=frames,
         keyframes=np.stack([frames, frames, frames], axis=1),
     )

@@ -26,7 +26,10 @@ SEGMENT_FRAMES = 512  # a segment ends at the first keyframe after as many packe
 
 
 class Keyframe(NamedTuple):
-    """A frame at which a decoder can start; frame 0 means the start of the file."""
+    """A frame at which a decoder can start; frame 0 means the start of the file.
+
+    From the start, packets in front of `pts` are left out: what they refer to is not in the file.
+    """
 
     frame: int
     pts: int
@@ -85,7 +88,8 @@ def packets_from_keyframe(
         VideoError: the container's seek went past the keyframe.
     """
     if key.frame == 0:
-        yield from (p for p in container.demux(stream) if p.size and p.pts is not None)
+        packets = (p for p in container.demux(stream) if p.size and p.pts is not None)
+        yield from (p for p in packets if p.pts >= key.pts)
         return
     container.seek(key.dts, stream=stream)
     started = False

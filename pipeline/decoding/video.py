@@ -10,13 +10,16 @@ This module holds the record and its arithmetic; it opens no video and knows not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from tracknet.pipeline.decoding.geometry import Geometry
 from tracknet.pipeline.errors import VideoError
+from tracknet.pipeline.spec import Box
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,20 @@ class Video:
         source: path or URI as found.
         kind: `file`, or `frames` for a folder of pictures.
         container, codec: FFmpeg's short names.
-        width, height: pixels of the picture as displayed, after `rotation`.
-        rotation: degrees counter-clockwise that the stored picture is turned for display,
-            one of 0, 90, 180, 270.
-        time_base: seconds per PTS tick; None for a folder of pictures, which has no clock.
+        width, height, rotation, mirrored, crop: how the picture is displayed, see
+            `pipeline.decoding.geometry.Geometry`.
+        time_base: seconds per PTS tick; None where there is no clock: a folder of pictures, a raw
+            stream.
         announced_frames: what the container's header claims, 0 where it claims nothing.
         size_bytes, mtime_ns: of the file, to notice later that it is unchanged.
         seekable: False where packets have no usable timestamps, or packets and frames do not
             correspond; such a video is decoded from its start, in one shard.
+        paired: every packet gives one picture, in order of PTS, so that pictures may be counted
+            (see `pipeline.decoding.probe`).
         damage: what the container is missing, in words; None where it is whole.
-        pts: int64 `[frames]`, ascending presentation timestamps in ticks.
+        note: what a reader of the rows should know, such as a missing clock; None for nothing.
+        pts: int64 `[frames]`, presentation timestamps in ticks, the number of the frame without a
+            clock.  Ascending where the video is seekable; else as the container says.
         keyframes: int64 `[k, 3]`: frame index, PTS and DTS of each frame at which a decoder can
             start. The first row is frame 0 and means "from the start of the file".
     """
@@ -51,12 +58,16 @@ class Video:
     width: int
     height: int
     rotation: int
+    mirrored: bool
+    crop: Sequence[int] | None
     time_base: Fraction | None
     announced_frames: int
     size_bytes: int
     mtime_ns: int
     seekable: bool
+    paired: bool
     damage: str | None
+    note: str | None
     pts: np.ndarray
     keyframes: np.ndarray
 
@@ -67,6 +78,12 @@ class Video:
             raise VideoError(f"{self.source}: keyframes must be [k, 3], is {self.keyframes.shape}")
         if self.rotation not in (0, 90, 180, 270):
             raise VideoError(f"{self.source}: rotation {self.rotation} is no quarter turn")
+
+    @property
+    def geometry(self) -> Geometry:
+        """How stored pictures become displayed ones."""
+        crop = None if self.crop is None else Box(*self.crop)
+        return Geometry(self.width, self.height, self.rotation, self.mirrored, crop)
 
     @property
     def frames(self) -> int:
@@ -86,10 +103,10 @@ class Video:
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds from the first frame to the last; None without a clock."""
+        """Seconds from the earliest frame to the latest; None without a clock."""
         if self.time_base is None or not self.frames:
             return None
-        return float((self.pts[-1] - self.pts[0]) * self.time_base)
+        return float((self.pts.max() - self.pts.min()) * self.time_base)
 
 
 def video_from_message(header: dict[str, Any], arrays: bytes) -> Video:

@@ -14,7 +14,6 @@ torch.Size([1, 4, 32, 64])
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple, get_args
@@ -28,7 +27,6 @@ from tracknet.pipeline.spec import WindowSpec
 
 Normalise = Literal["before", "after"]
 Upsample = Literal["bilinear", "nearest"]
-Joining = Callable[[Tensor, Tensor], Tensor]  # see `UNet.join`
 
 UNET_CHANNELS = (64, 128, 256, 512)
 UNET_STRIDE = 8  # three poolings: height and width must be multiples of it
@@ -132,54 +130,6 @@ class HeatmapModel(nn.Module):
                 f"{type(self).__name__} takes heights and widths that are multiples of {stride}, "
                 f"got {height}x{width}"
             )
-
-
-@dataclass(frozen=True)
-class Part:
-    """What of its pictures a model makes a draft of; as it stands, all.
-
-    Attributes:
-        joinings: what stands for `UNet.join` in the U-Net's three decoders.  They may give less
-            than what they are given, as the decoders look less far than the encoders.
-        inner: of a map `[B, C, H, W]` of the pictures, what the draft answers for.
-    """
-
-    joinings: Sequence[Joining] = ()
-    inner: Callable[[Tensor], Tensor] = lambda x: x
-
-
-WHOLE = Part()
-
-
-class DraftModel(HeatmapModel):
-    """A heatmap model on a U-Net, of which most can be computed for a part of the picture.
-
-    Its *draft* is what it makes of a place from the pictures around that place alone, up to some 80
-    px away; only what comes after it may see the whole picture.
-
-    Attributes:
-        unet: the U-Net.
-    """
-
-    unet: UNet
-
-    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
-        """`[B, pictures, 3, H, W]` RGB in [0, 1] -> the draft `[B, targets, H, W]`, logits.
-
-        Args:
-            frames: pictures, or the same part of each.
-            part: what of them is answered for.
-        """
-        raise NotImplementedError
-
-    def final_logits(self, draft: Tensor) -> Tensor:
-        """The draft of the whole picture `[B, targets, H, W]` -> what `logits` gives."""
-        return draft
-
-    def logits(self, frames: Tensor) -> Tensor:
-        """`[B, pictures, 3, H, W]` RGB in [0, 1] -> `[B, targets, H, W]` before the sigmoid."""
-        self.check(frames)
-        return self.final_logits(self.draft_logits(frames))
 
 
 def window_spec(model: nn.Module) -> WindowSpec:
@@ -286,21 +236,15 @@ class UNet(nn.Module):
         self.decoder2 = stage(c3 + c2, c2, 2, normalise)
         self.decoder3 = stage(c2 + c1, c1, 2, normalise)
 
-    def forward(self, x: Tensor, joinings: Sequence[Joining] = ()) -> Tensor:
-        """`[B, inputs, H, W]` -> features `[B, 64 * width, H, W]`; H, W multiples of 8.
-
-        Args:
-            x: pictures, or a part of them that begins at multiples of 8.
-            joinings: see `Part`.
-        """
-        join1, join2, join3 = joinings or [self.join] * 3
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, inputs, H, W]` -> features `[B, 64 * width, H, W]`; H, W multiples of 8."""
         skip1 = self.encoder1(x)
         skip2 = self.encoder2(F.max_pool2d(skip1, 2))
         skip3 = self.encoder3(F.max_pool2d(skip2, 2))
         x = self.bottleneck(F.max_pool2d(skip3, 2))
-        x = self.decoder1(join1(x, skip3))
-        x = self.decoder2(join2(x, skip2))
-        return self.decoder3(join3(x, skip1))
+        x = self.decoder1(self.join(x, skip3))
+        x = self.decoder2(self.join(x, skip2))
+        return self.decoder3(self.join(x, skip1))
 
     def join(self, below: Tensor, skip: Tensor) -> Tensor:
         """`[B, C, H / 2, W / 2]` and `[B, D, H, W]` -> `[B, C + D, H, W]`.
@@ -345,3 +289,14 @@ class MotionAttention(nn.Module):
         slope = SLOPE / (SLOPE_RANGE * self.alpha.tanh().abs() + EPSILON)
         offset = OFFSET_RANGE * self.beta.tanh()
         return torch.sigmoid(slope * (difference.abs() - offset))
+
+
+class FromBytes(nn.Module):
+    """A model with the step from bytes to numbers in front."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.model(to_frames(pictures))

@@ -174,7 +174,9 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> None:
-    """Raise one WeightsError that names every key that is missing, surplus or of another shape."""
+    """Raise one WeightsError that names every key that is missing, surplus, of another shape, or
+    has values that are no finite numbers.
+    """
     problems = [
         _listed("missing", expected.keys() - state.keys()),
         _listed("surplus", state.keys() - expected.keys()),
@@ -185,6 +187,10 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], nam
                 for key in state.keys() & expected.keys()
                 if state[key].shape != expected[key].shape
             ),
+        ),
+        _listed(
+            "NaN or infinity in",
+            (key for key, tensor in state.items() if not bool(tensor.isfinite().all())),
         ),
     ]
     if any(problems):

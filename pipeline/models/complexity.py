@@ -1,4 +1,4 @@
-"""How large and how expensive each model is, counted honestly.
+"""Parameters and cost of each model.
 
 A multiply-accumulate (MAC) is counted for every weight of every convolution and linear layer at
 every place it is applied, and for both matrix products of attention: queries with keys, and
@@ -8,7 +8,8 @@ V5 paper's table 3.  That table calls MACs "FLOPs" and its 117.09 G for V5 leave
 neither its projections nor its matrix products are in them.  Activations, softmax, pooling and
 element-wise products are not counted here or there.
 
-Nothing is computed: the models run on PyTorch's meta device, which has shapes and no numbers.
+PyTorch's `FlopCounterMode` counts, two floating-point operations a MAC, while the models run on
+the meta device, which has shapes and no numbers.
 
 >>> card = model_card("v2")
 >>> card.parameters, round(card.macs_per_window / 1e9, 2), card.input
@@ -24,14 +25,30 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from tracknet.pipeline.models import build
 from tracknet.pipeline.models.blocks import HeatmapModel
 from tracknet.pipeline.models.v3 import InpaintNet
-from tracknet.pipeline.models.v5 import SelfAttention
 
 NORM_OPERATIONS = 4  # per value: subtract, divide, scale, shift
 BILINEAR_OPERATIONS = 11  # per value that comes out
+
+
+def _norm_flops(given: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * NORM_OPERATIONS * prod(given)
+
+
+def _bilinear_flops(*_: Any, out_shape: torch.Size, **__: Any) -> int:
+    return 2 * BILINEAR_OPERATIONS * prod(out_shape)
+
+
+_NOT_IN_PYTORCH = {
+    torch.ops.aten._native_batch_norm_legit_no_training: _norm_flops,
+    torch.ops.aten.native_layer_norm: _norm_flops,
+    torch.ops.aten.upsample_bilinear2d: _bilinear_flops,
+}
 
 # Rows of the table: every architecture as published, and both attention modes where there are two.
 ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -102,36 +119,11 @@ def model_cards() -> list[ModelCard]:
 
 def count_macs(model: nn.Module, *inputs: Tensor) -> int:
     """Multiply-accumulates of `model(*inputs)`; see the module's text for what counts."""
-    total = 0
-
-    def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        total += _layer_macs(module, args[0], output)
-
-    hooks = [module.register_forward_hook(add) for module in model.modules()]
-    try:
-        with torch.no_grad():
-            model(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total
-
-
-def _layer_macs(module: nn.Module, given: Tensor, output: Tensor) -> int:
-    """MACs of the layer itself, without those of the layers in it."""
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
-        return output.numel() * module.in_channels // module.groups * prod(module.kernel_size)
-    if isinstance(module, nn.Linear):
-        return output.numel() * module.in_features
-    if isinstance(module, SelfAttention):
-        sequences, length, features = given.shape
-        return 2 * sequences * length * length * features
-    if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
-        return NORM_OPERATIONS * output.numel()
-    if isinstance(module, nn.Upsample) and module.mode == "bilinear":
-        return BILINEAR_OPERATIONS * output.numel()
-    return 0
+    counter = FlopCounterMode(display=False, custom_mapping=_NOT_IN_PYTORCH)
+    # Of the kernels of attention, the counter knows the matrix products of the plain one.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(*inputs)
+    return counter.get_total_flops() // 2
 
 
 def _window(model: nn.Module) -> tuple[tuple[Tensor, ...], int, str, str]:

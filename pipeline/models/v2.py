@@ -19,10 +19,8 @@ from torch import Tensor, nn
 
 from tracknet.pipeline.models.blocks import (
     UNET_CHANNELS,
-    WHOLE,
-    DraftModel,
     HeatmapConfig,
-    Part,
+    HeatmapModel,
     UNet,
     scaled,
 )
@@ -56,7 +54,7 @@ def v2_head(heatmaps: int, config: V2Config) -> nn.Conv2d:
     return head
 
 
-class TrackNetV2(DraftModel):
+class TrackNetV2(HeatmapModel):
     """Frames t-1, t and t+1, stacked on the channel axis, to their three heatmaps."""
 
     source: ClassVar[str] = "Sun et al., TrackNetV2, ICPAI 2020"
@@ -68,6 +66,7 @@ class TrackNetV2(DraftModel):
         self.unet = v2_unet(9, self.config)
         self.head = v2_head(3, self.config)
 
-    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
+    def logits(self, frames: Tensor) -> Tensor:
         """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`."""
-        return self.head(self.unet(torch.flatten(frames, 1, 2), part.joinings))
+        self.check(frames)
+        return self.head(self.unet(torch.flatten(frames, 1, 2)))

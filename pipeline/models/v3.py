@@ -23,10 +23,8 @@ from torch import Tensor, nn
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.models.blocks import (
     UNET_CHANNELS,
-    WHOLE,
-    DraftModel,
     HeatmapConfig,
-    Part,
+    HeatmapModel,
     UNet,
     scaled,
 )
@@ -54,7 +52,7 @@ class V3Config(HeatmapConfig):
             raise InputError(f"frames must be 1 or more, not {self.frames}")
 
 
-class TrackNetV3(DraftModel):
+class TrackNetV3(HeatmapModel):
     """The background and eight frames, stacked on the channel axis, to eight heatmaps."""
 
     source: ClassVar[str] = SOURCE
@@ -72,9 +70,10 @@ class TrackNetV3(DraftModel):
         )
         self.head = nn.Conv2d(scaled(UNET_CHANNELS[0], self.config.width), frames, 1)
 
-    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
+    def logits(self, frames: Tensor) -> Tensor:
         """`[B, 9, 3, H, W]`, background first -> `[B, 8, H, W]`."""
-        return self.head(self.unet(torch.flatten(frames, 1, 2), part.joinings))
+        self.check(frames)
+        return self.head(self.unet(torch.flatten(frames, 1, 2)))
 
 
 @dataclass(frozen=True)

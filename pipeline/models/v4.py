@@ -19,10 +19,8 @@ import torch
 from torch import Tensor
 
 from tracknet.pipeline.models.blocks import (
-    WHOLE,
-    DraftModel,
+    HeatmapModel,
     MotionAttention,
-    Part,
     check_choice,
 )
 from tracknet.pipeline.models.v2 import V2Config, v2_head, v2_unet
@@ -65,7 +63,7 @@ def gate(draft: Tensor, into_current: Tensor, into_following: Tensor, fusion: Fu
     return torch.cat([previous, current, following * into_following], dim=1)
 
 
-class TrackNetV4(DraftModel):
+class TrackNetV4(HeatmapModel):
     """Three frames to three heatmaps, gated by the absolute motion between the frames."""
 
     source: ClassVar[str] = "Raj et al., TrackNetV4, 2024"
@@ -78,13 +76,14 @@ class TrackNetV4(DraftModel):
         self.unet = v2_unet(9, self.config)
         self.head = v2_head(3, self.config)
 
-    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
+    def logits(self, frames: Tensor) -> Tensor:
         """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`, gated."""
+        self.check(frames)
         change = self.motion.differences(frames)
-        draft = self.head(self.unet(torch.flatten(frames, 1, 2), part.joinings))
+        draft = self.head(self.unet(torch.flatten(frames, 1, 2)))
         return gate(
             draft,
-            part.inner(self.motion.weight(change.into_current)),
-            part.inner(self.motion.weight(change.into_following)),
+            self.motion.weight(change.into_current),
+            self.motion.weight(change.into_following),
             self.config.fusion,
         )

@@ -22,10 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tracknet.pipeline.models.blocks import (
-    WHOLE,
-    DraftModel,
+    HeatmapModel,
     MotionAttention,
-    Part,
     check_choice,
     scaled,
 )
@@ -273,7 +271,7 @@ class RSTR(nn.Module):
         return draft + self.head(draft)
 
 
-class TrackNetV5(DraftModel):
+class TrackNetV5(HeatmapModel):
     """Three frames to three heatmaps: MDD, U-Net, gated draft, residual refinement."""
 
     source: ClassVar[str] = SOURCE
@@ -287,18 +285,15 @@ class TrackNetV5(DraftModel):
         self.draft = v2_head(FRAMES, self.config)
         self.refine = RSTR(self.config)
 
-    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
-        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`, gated."""
+    def logits(self, frames: Tensor) -> Tensor:
+        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
+        self.check(frames)
         motion = self.mdd(frames)
-        draft = self.draft(self.unet(interleave(frames, motion), part.joinings))
-        return motion_aware(draft, Polarity(*map(part.inner, motion)))
-
-    def final_logits(self, draft: Tensor) -> Tensor:
-        """`[B, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
-        return self.refine(draft)
+        draft = self.draft(self.unet(interleave(frames, motion)))
+        return self.refine(motion_aware(draft, motion))
 
 
-class V2WithMDD(DraftModel):
+class V2WithMDD(HeatmapModel):
     """Ablation: motion in front of the U-Net and on the draft, no transformer."""
 
     source: ClassVar[str] = f"{SOURCE}, table 4"
@@ -311,14 +306,15 @@ class V2WithMDD(DraftModel):
         self.unet = v2_unet(13, self.config)
         self.draft = v2_head(FRAMES, self.config)
 
-    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
+    def logits(self, frames: Tensor) -> Tensor:
         """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`, gated."""
+        self.check(frames)
         motion = self.mdd(frames)
-        draft = self.draft(self.unet(interleave(frames, motion), part.joinings))
-        return motion_aware(draft, Polarity(*map(part.inner, motion)))
+        draft = self.draft(self.unet(interleave(frames, motion)))
+        return motion_aware(draft, motion)
 
 
-class V2WithRSTR(DraftModel):
+class V2WithRSTR(HeatmapModel):
     """Ablation: the U-Net of V2 and the transformer, no motion anywhere."""
 
     source: ClassVar[str] = f"{SOURCE}, table 5"
@@ -331,10 +327,7 @@ class V2WithRSTR(DraftModel):
         self.draft = v2_head(FRAMES, self.config)
         self.refine = RSTR(self.config)
 
-    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
-        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`."""
-        return self.draft(self.unet(torch.flatten(frames, 1, 2), part.joinings))
-
-    def final_logits(self, draft: Tensor) -> Tensor:
-        """`[B, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
-        return self.refine(draft)
+    def logits(self, frames: Tensor) -> Tensor:
+        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
+        self.check(frames)
+        return self.refine(self.draft(self.unet(torch.flatten(frames, 1, 2))))

@@ -1,4 +1,4 @@
-"""Pictures and videos for people: drawing, encoding, rendering a trajectory.
+"""Pictures and videos: drawing, encoding, rendering a trajectory.
 
 May import decoding.
 """

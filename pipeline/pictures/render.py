@@ -6,9 +6,9 @@ its own time.  `snapshot` draws a trajectory, coloured by time, on one picture.
     render(Path("rally.mp4"), rows, Path("overlay.mp4"), tail_frames=15)
     snapshot(Path("rally.mp4"), rows, Path("rally.png"))
 
-Coordinates are pixels of the picture as it is shown, that is after the turn that the container
-asks for.  Decoding happens in this process, so this is for videos that have been tracked before;
-sound is dropped.  Where the rows come from is not known here.
+Coordinates are pixels of the picture as it is displayed (`pipeline.decoding.geometry`).  Pictures
+come from the same decoder process that tracking uses, so frame numbers are the same; sound is
+dropped.  Where the rows come from is not known here.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import av
 import cv2
 import numpy as np
 
-from tracknet.pipeline.decoding.probe import decode_all, list_pictures, quarter_turns
+from tracknet.pipeline.decoding.decoder import Decoder
 from tracknet.pipeline.errors import InputError, VideoError
 from tracknet.pipeline.pictures.draw import FRACTION_BITS, Cover, blend, fixed
 from tracknet.pipeline.pictures.encode import EncodeConfig, VideoWriter
@@ -36,8 +35,8 @@ OUTLINE = (16, 16, 16)
 BACKGROUND_FRAMES = 24
 """About so many pictures, spread over the clip, give the median background."""
 
-FOLDER_TIME_BASE = Fraction(1, 30)
-"""A folder of pictures has no clock; it is shown as broadcasts are."""
+NO_CLOCK_TIME_BASE = Fraction(1, 30)
+"""A folder of pictures and a raw stream have no clock; they are shown as broadcasts are."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,12 @@ class BallRow:
         frame: 0-based index of the frame in the video.
         x_px, y_px: the ball in pixels of the picture as shown; None where there is none.
         score: confidence in [0, 1], or None.
-        pts: the frame's presentation time in the stream's own units, or None if not known.
     """
 
     frame: int
     x_px: float | None
     y_px: float | None
     score: float | None = None
-    pts: int | None = None
 
     @property
     def place(self) -> tuple[float, float] | None:
@@ -66,11 +63,12 @@ class BallRow:
 
 
 class Shown(NamedTuple):
-    """A decoded frame: RGB uint8 `[H, W, 3]` the right way up, and its time."""
+    """A decoded frame: its index, RGB uint8 `[H, W, 3]` as displayed, and its time."""
 
+    frame: int
     picture: np.ndarray
-    pts: int | None
-    time_base: Fraction | None
+    pts: int
+    time_base: Fraction
 
 
 def render(
@@ -86,9 +84,8 @@ def render(
 ) -> int:
     """Write `video` with the ball and its fading tail on it; returns the number of frames.
 
-    Frames keep their timestamps and time base, a variable frame rate included.  A row belongs to
-    the frame with the same `pts`; a row without `pts` to the frame in the same place of the
-    order.  Rows whose frame does not decode are passed over, frames without a row are copied.
+    Frames keep their timestamps and time base, a variable frame rate included.  Rows whose frame
+    does not decode are passed over, frames without a row are copied.
 
     Args:
         rows: the trajectory, in frame order; it is read as a stream.
@@ -99,6 +96,7 @@ def render(
 
     Raises:
         VideoError: the video cannot be opened, has no pictures, or none of them decodes.
+        MachineError: it is not there, or cannot be read.
         InputError: a setting that makes no sense, or an `out` that cannot be written.
     """
     if tail_frames < 0:
@@ -123,8 +121,8 @@ def render(
             if info and row is not None:
                 _print_info(picture, row)
             pts = shown.pts
-            if pts is not None and last_pts is not None:
-                pts = max(pts, last_pts + 1)  # broken files repeat a time
+            if last_pts is not None:
+                pts = max(pts, last_pts + 1)  # broken files repeat a time, or go back
             writer.write(picture, pts)
             written, last_pts = written + 1, pts
             if on_progress is not None:
@@ -150,6 +148,7 @@ def snapshot(
 
     Raises:
         VideoError: the video cannot be opened, or no frame with a row decodes.
+        MachineError: it is not there, or cannot be read.
     """
     album: list[np.ndarray] = []
     places: list[tuple[float, float] | None] = []
@@ -230,32 +229,22 @@ def draw_trajectory(picture: np.ndarray, places: Sequence[tuple[float, float] | 
     _print_legend(picture, colours, seen=sum(place is not None for place in places))
 
 
-def decode_upright(video: Path) -> Iterator[Shown]:
-    """Decode a video in order of presentation, turned as its container asks for.
+def decode_upright(path: Path) -> Iterator[Shown]:
+    """Decode a video in order of presentation, as it is displayed and at full size.
 
-    Packets that do not decode are passed over; a file that ends early ends the iteration.  A folder
-    of pictures is a video, too, in the order of their names and with `FOLDER_TIME_BASE`.
+    Frames that do not decode are passed over.  A folder of pictures is a video, too.
 
     Raises:
         VideoError: the file cannot be opened as a video.
+        MachineError: it is not there, or cannot be read.
     """
-    if video.is_dir():
-        yield from _decode_folder(video)
-        return
-    try:
-        for frame in decode_all(video):
-            # The container's angle is counter-clockwise, and so is numpy's.
-            turned = np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns(frame) // 90)
-            yield Shown(np.ascontiguousarray(turned), frame.pts, frame.time_base)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{video}: cannot be opened as a video ({error})") from error
-
-
-def _decode_folder(folder: Path) -> Iterator[Shown]:
-    for i, path in enumerate(list_pictures(folder)):
-        picture = cv2.imread(str(path))
-        if picture is not None:
-            yield Shown(picture[..., ::-1].copy(), i, FOLDER_TIME_BASE)
+    with Decoder() as decoder:
+        video = decoder.probe(path)
+        for batch in decoder.read(video, range(video.frames), video.width, video.height):
+            present = [batch.first + i for i in range(batch.count) if i not in batch.missing]
+            for frame, picture in zip(present, batch.pictures, strict=True):
+                time_base = video.time_base or NO_CLOCK_TIME_BASE
+                yield Shown(frame, picture.copy(), int(video.pts[frame]), time_base)
 
 
 def _matched(
@@ -266,17 +255,13 @@ def _matched(
     row = next(stream, None)
     for shown in frames:
         skipped = 0
-        while row is not None and _earlier(row, shown):
+        while row is not None and row.frame < shown.frame:
             row, skipped = next(stream, None), skipped + 1
-        if row is not None and (None in (row.pts, shown.pts) or row.pts == shown.pts):
+        if row is not None and row.frame == shown.frame:
             yield shown, skipped, row
             row = next(stream, None)
         else:
             yield shown, skipped, None
-
-
-def _earlier(row: BallRow, shown: Shown) -> bool:
-    return row.pts is not None and shown.pts is not None and row.pts < shown.pts
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

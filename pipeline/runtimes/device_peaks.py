@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tracknet.pipeline.errors import InputError
-from tracknet.pipeline.tracking.peaks import Peak, PeakMode, find_candidates
+from tracknet.pipeline.tracking.peaks import NO_NUMBERS, Peak, PeakMode, find_candidates
 
 
 @torch.inference_mode()
@@ -44,10 +44,7 @@ def device_peaks(
     # One message; float64 holds both kinds of numbers exactly.
     numbers, ys, xs, values = torch.cat([places.T.double(), evidence[None].double()]).cpu().numpy()
     if np.isnan(values).any():
-        raise InputError(
-            "the model's heatmaps are no numbers: its weights are broken, or too large for "
-            "float16; try a runtime in bfloat16 or float32, such as torch-bf16"
-        )
+        raise InputError(NO_NUMBERS)
     cuts = np.searchsorted(numbers, np.arange(len(heatmaps) + 1))
     parts = [slice(*cut) for cut in pairwise(cuts)]
     rest = (mode, threshold, limit, floor)

@@ -4,10 +4,10 @@ The reference is PyTorch in float32 with the peak finder of published figures (`
 runtime passes when F1 differs by at most 0.2 points and at least 99.5 % of the frames have the same
 outcome (`pipeline.scoring.metrics.Outcome`: hit, false alarm, miss, ...).
 
-    verdicts = check_weights(Path("v5.safetensors"), ["openvino"], clips)
-    verdicts["openvino"].passed
+    results = check_weights(Path("v5.safetensors"), [resolve("openvino", "bf16", "cpu")], clips)
+    results["openvino bf16"].passed
 
-Distances are judged as the released metric does: 4 px at network size.  This module knows nothing
+Distances are checked as the released metric does: 4 px at network size.  This module knows nothing
 of where clips and weights come from.
 """
 
@@ -24,16 +24,12 @@ from numpy.typing import NDArray
 from tracknet.pipeline.datasets import LabelledClip
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.models.checkpoint import load_model
+from tracknet.pipeline.runtimes.choice import RuntimeChoice
+from tracknet.pipeline.runtimes.opening import open_runtime
 from tracknet.pipeline.runtimes.quantize import find_quantized
-from tracknet.pipeline.runtimes.runtime import (
-    QUANTIZED,
-    Runtime,
-    TorchRuntime,
-    open_runtime,
-    resolve,
-)
+from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.scoring.metrics import Counts, score_clip
-from tracknet.pipeline.tracking.engine import PUBLISHED, Detector, FrameChunk
+from tracknet.pipeline.tracking.engine import PUBLISHED, Detector, FrameChunk, Runtime
 from tracknet.pipeline.tracking.peaks import to_source
 
 F1_TOLERANCE = 0.002
@@ -41,7 +37,7 @@ SAME_OUTCOMES = 0.995
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """A runtime beside the reference.
 
     Attributes:
@@ -54,8 +50,8 @@ class Verdict:
     agreeing: int
 
     @classmethod
-    def of(cls, expected: NDArray[np.int8], found: NDArray[np.int8]) -> Verdict:
-        """From the outcomes of the same frames, in the same order; see `judge`."""
+    def of(cls, expected: NDArray[np.int8], found: NDArray[np.int8]) -> GateResult:
+        """From the outcomes of the same frames, in the same order; see `outcomes_of`."""
         return cls(Counts.of(expected), Counts.of(found), int((found == expected).sum()))
 
     @property
@@ -86,40 +82,41 @@ class Verdict:
 
 
 def check_weights(
-    weights: Path, runtimes: Sequence[str], clips: Iterable[LabelledClip], device: str = "cpu"
-) -> dict[str, Verdict]:
-    """Judge runtimes of a weights file against PyTorch in float32 on the same device.
+    weights: Path, choices: Sequence[RuntimeChoice], clips: Iterable[LabelledClip]
+) -> dict[str, GateResult]:
+    """Compare runtimes of a weights file with PyTorch in float32 on the same device, by name.
 
     Raises:
-        InputError: a runtime that this machine cannot run.
         WeightsError: the weights cannot be read, or have no quantized network.
     """
     candidates = []
-    for name in runtimes:
-        choice = resolve(name, device)
-        quantized = find_quantized(weights) if name in QUANTIZED else None
+    for choice in choices:
+        quantized = find_quantized(weights) if choice.precision == "int8" else None
         candidates.append(open_runtime(choice, load_model(weights), quantized))
-    reference = TorchRuntime(load_model(weights), device)
-    expected, *found = judge([reference, *candidates], clips)
+    reference = TorchRuntime(load_model(weights), choices[0].device)
+    expected, *found = outcomes_of([reference, *candidates], clips)
     return {
-        name: Verdict.of(expected, outcomes) for name, outcomes in zip(runtimes, found, strict=True)
+        choice.name: GateResult.of(expected, outcomes)
+        for choice, outcomes in zip(choices, found, strict=True)
     }
 
 
-def judge(runtimes: Sequence[Runtime], clips: Iterable[LabelledClip]) -> list[NDArray[np.int8]]:
+def outcomes_of(
+    runtimes: Sequence[Runtime], clips: Iterable[LabelledClip]
+) -> list[NDArray[np.int8]]:
     """The `Outcome` of every labelled frame of all clips, in order, for each runtime.
 
     Args:
         runtimes: of the same model.
-        clips: decoded at the model's size; one is looked at after the other.
+        clips: decoded at the model's size; one after the other.
 
     Raises:
         InputError: no frame is labelled.
     """
-    by_clip = [[_judge_clip(runtime, clip) for runtime in runtimes] for clip in clips]
+    by_clip = [[_outcomes_of_clip(runtime, clip) for runtime in runtimes] for clip in clips]
     outcomes = [np.concatenate(of_one) for of_one in zip(*by_clip, strict=True)]
     if not outcomes or not outcomes[0].size:
-        raise InputError("no frame of these clips is labelled, so there is nothing to judge by")
+        raise InputError("no frame of these clips is labelled, so there is nothing to compare")
     return outcomes
 
 
@@ -132,7 +129,7 @@ def middle(clip: LabelledClip, n_frames: int) -> LabelledClip:
     return LabelledClip(short, frames, clip.visibility[part], clip.xy_source[part])
 
 
-def _judge_clip(runtime: Runtime, clip: LabelledClip) -> NDArray[np.int8]:
+def _outcomes_of_clip(runtime: Runtime, clip: LabelledClip) -> NDArray[np.int8]:
     spec, n = runtime.spec, len(clip.frames)
     background = clip.background if spec.background else None
     chunk = FrameChunk(range(n), 0, n, clip.frames, background=background)

@@ -5,15 +5,15 @@ of every activation, and puts 8-bit numbers where convolutions take them.  What 
 because a small error there moves the answer, is listed in `_KEPT_IN_FLOAT`.  Weights use 7 of their
 8 bits: on CPUs without VNNI sums of products overflow otherwise, and rows would depend on the CPU.
 
-Still every logit lies a little off.  How far, is measured on the same windows, and where that could
-turn an answer float32 looks again (`pipeline.runtimes.second_look`).
+Still every logit lies a little off.  How far is measured on the same windows, and where that could
+change a result the window is recomputed in float32 (`pipeline.runtimes.recompute`).
 
 A quantized network is an OpenVINO IR: two files, `NAME.int8.xml` and `NAME.int8.bin`.  The hash of
 the weights it was made from, how it was calibrated and how far it lies off stand inside, so it
 cannot be paired with other weights.  It is found beside its weights file or, by their hash, in the
 user's cache.
 
-    quantized = quantize_weights(Path("v5.safetensors"), clips, 300, seed=0)
+    quantized = quantize(model, windows, weights_hash("v5.safetensors"), {"seed": 0})
     save_quantized(quantized, cache_path(weights_hash("v5.safetensors")))
 
 `pipeline.runtimes.parity` tells what was lost; this module does not know.
@@ -36,14 +36,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 from torch import nn
 
-from tracknet.pipeline.datasets import LabelledClip, WindowedDataset, user_cache
 from tracknet.pipeline.errors import InputError, WeightsError
 from tracknet.pipeline.models.blocks import window_spec
-from tracknet.pipeline.models.checkpoint import load_model, weights_hash
-from tracknet.pipeline.runtimes.networks import to_openvino
-from tracknet.pipeline.runtimes.runtime import OpenVinoRuntime, openvino_available
+from tracknet.pipeline.models.checkpoint import weights_hash
+from tracknet.pipeline.runtimes.choice import openvino_available
+from tracknet.pipeline.runtimes.openvino_runtime import OpenVinoRuntime, to_openvino
 from tracknet.schemas.files import whole_file
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ _KEPT_IN_FLOAT = (r"\.mdd[./]", r"\.motion[./]", r"\.draft/", r"\.head[./]", _RE
 _KEPT_OUTSIDE = "(aten|prim)::.*"  # what is done in no module: in the methods that make a draft
 _NEAR, _SURE, _TINY = 0.2, 0.95, 1e-7  # see `_margin`; the least probability, so logits are finite
 _SECTION = "tracknet"  # of the network's run-time information
-_VERSION = "2"  # of what stands there and what the network gives: since 2 the draft, too
+_VERSION = "2"  # of what stands there
 
 
 @dataclass(frozen=True)
@@ -89,35 +89,10 @@ class Quantized:
         return hashlib.sha256(self.xml + self.bin).hexdigest()
 
     def network(self) -> openvino.Model:
-        """The network; it takes and gives what `to_openvino`'s does, the draft included."""
+        """The network; it takes what `to_openvino`'s does, and gives the same first."""
         import openvino
 
         return openvino.Core().read_model(self.xml, self.bin)
-
-
-def quantize_weights(
-    weights: Path, clips: Sequence[LabelledClip], n_windows: int, seed: int
-) -> Quantized:
-    """Quantize the model of a weights file, calibrated on windows drawn from clips.
-
-    Args:
-        weights: a weights file.
-        clips: decoded at the model's size; none that scores are told of.
-        n_windows: how many windows; fewer where the clips have fewer.
-        seed: of the draw, in which small sports are not drowned by large ones.
-
-    Raises:
-        InputError: NNCF is not installed, or the model makes no heatmaps.
-        WeightsError: see `pipeline.models.checkpoint.load_model`.
-    """
-    model = load_model(weights)
-    dataset = WindowedDataset(clips, window_spec(model))
-    drawn = np.random.default_rng(seed).choice(
-        len(dataset), min(n_windows, len(dataset)), replace=False, p=dataset.balanced(0.5)
-    )
-    windows = (dataset[i].pictures for i in np.sort(drawn).tolist())
-    record = {"clips": [str(clip.clip) for clip in clips], "seed": seed}
-    return quantize(model, windows, weights_hash(weights), record)
 
 
 def quantize(
@@ -157,7 +132,7 @@ def quantize(
     # NNCF shows its progress on standard output, where results belong.
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
-        float_network = to_openvino(model, draft=True)
+        float_network = to_openvino(model)
         network = nncf.quantize(
             float_network.clone(),
             nncf.Dataset(batches),
@@ -298,4 +273,4 @@ def beside(weights: Path) -> Path:
 
 def cache_path(made_from: str) -> Path:
     """Where the quantized network of the weights with this hash is kept by default."""
-    return user_cache("quantized") / f"{made_from}{SUFFIX}"
+    return user_cache_path("tracknet") / "quantized" / f"{made_from}{SUFFIX}"

@@ -1,11 +1,11 @@
-"""Ball labels as people wrote them down: reads both public layouts into one record per frame.
+"""Ball labels: reads both public layouts into one record per frame.
 
 * TrackNetV2 layout: `Frame,Visibility,X,Y`, one file per video (`NAME_ball.csv` or `NAME.csv`).
 * TrackNet tennis layout: `file name,visibility,x-coordinate,y-coordinate,status`, one `Label.csv`
   beside the frames `0000.jpg`, `0001.jpg`, ...; coordinates are empty where there is no ball.
 
 Which layout a file has is read off its header line.  A frame without a row is *unlabelled*: it
-gets no record at all, because "nobody looked" is not "there is no ball".
+gets no record at all, because "not labelled" is not "there is no ball".
 
 >>> import tempfile
 >>> path = Path(tempfile.mkdtemp()) / "rally_ball.csv"

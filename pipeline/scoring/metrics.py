@@ -194,18 +194,18 @@ def predictions_in_model_space(
     return np.round(model, _MODEL_SPACE_DECIMALS)
 
 
-def breakdown(judged: NDArray[np.int8], keys: Sequence[Hashable]) -> dict[Hashable, Counts]:
+def breakdown(found: NDArray[np.int8], keys: Sequence[Hashable]) -> dict[Hashable, Counts]:
     """Counts per key (clip, match, sport, visibility), in order of first appearance.
 
     >>> breakdown(np.array([0, 4, 0], np.int8), ["a", "a", "b"])["a"]
     Counts(tp=1, fp1=0, fp2=0, tn=0, fn=1)
     """
-    if len(keys) != len(judged):
-        raise ValueError(f"{len(judged)} outcomes but {len(keys)} keys")
+    if len(keys) != len(found):
+        raise ValueError(f"{len(found)} outcomes but {len(keys)} keys")
     members: dict[Hashable, list[int]] = {}
     for row, key in enumerate(keys):
         members.setdefault(key, []).append(row)
-    return {key: Counts.of(judged[rows]) for key, rows in members.items()}
+    return {key: Counts.of(found[rows]) for key, rows in members.items()}
 
 
 def bootstrap_interval(
@@ -241,23 +241,23 @@ def bootstrap_interval(
 
 
 def threshold_sweep(
-    judged: NDArray[np.int8], scores: NDArray[np.floating], thresholds: Sequence[float]
+    found: NDArray[np.int8], scores: NDArray[np.floating], thresholds: Sequence[float]
 ) -> Mapping[float, Counts]:
     """Counts if only predictions with a score of at least each threshold had been made.
 
     Args:
-        judged: [N], `Outcome` values.
+        found: [N], `Outcome` values.
         scores: [N], the score of each prediction; NaN where there is no prediction, or one that
             has no score (a bridge over a gap) and stays at every threshold.
 
-    >>> judged = np.array([Outcome.TP, Outcome.FP2, Outcome.FN], np.int8)
-    >>> threshold_sweep(judged, np.array([0.9, 0.6, np.nan]), [0.7])[0.7]
+    >>> found = np.array([Outcome.TP, Outcome.FP2, Outcome.FN], np.int8)
+    >>> threshold_sweep(found, np.array([0.9, 0.6, np.nan]), [0.7])[0.7]
     Counts(tp=1, fp1=0, fp2=0, tn=1, fn=1)
     """
     # Dropping a prediction turns TP and FP1 into FN, and FP2 into TN; the distance stays as it is.
-    dropped = np.where(judged == Outcome.FP2, Outcome.TN, judged)
-    dropped = np.where(judged <= Outcome.FP1, Outcome.FN, dropped)
+    dropped = np.where(found == Outcome.FP2, Outcome.TN, found)
+    dropped = np.where(found <= Outcome.FP1, Outcome.FN, dropped)
     return {
-        threshold: Counts.of(np.where(scores < threshold, dropped, judged))
+        threshold: Counts.of(np.where(scores < threshold, dropped, found))
         for threshold in thresholds
     }

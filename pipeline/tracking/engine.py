@@ -107,7 +107,7 @@ class DetectorSettings:
 
 
 PUBLISHED = DetectorSettings(peak="contour", skip_repeats=False, link=None)
-"""The ball as published figures find it: frame by frame, in windows of frames as they come."""
+"""The ball as published figures find it: frame by frame, in non-overlapping windows."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class FrameChunk:
         n_frames: frames of the whole video.
         pictures: uint8 `[N, H, W, 3]` RGB at network size, the owned frames and their halo.
         missing: absolute indices whose pictures could not be decoded; what stands at their place
-            in `pictures` is not looked at.
+            in `pictures` is ignored.
         background: uint8 `[H, W, 3]`, the video's median picture, for models that want it.
     """
 
@@ -155,10 +155,10 @@ class Detection:
 
 
 class Detector:
-    """A model, ready to look at chunks.
+    """A model, ready to detect balls in chunks.
 
     Args:
-        runtime: computes heatmaps, see `pipeline.runtimes.runtime`.
+        runtime: computes heatmaps, see `pipeline.runtimes.opening`.
         settings: stride, peak finding.
 
     Raises:
@@ -220,7 +220,7 @@ class Detector:
                 yield done
 
     def _repeats(self, chunk: FrameChunk) -> set[int]:
-        """Frames of the chunk that repeat the one before; where one is missing, nobody knows."""
+        """Frames of the chunk that repeat the previous one; unknown where one is missing."""
         found = {chunk.first + int(i) for i in np.flatnonzero(repeats(chunk.pictures))}
         return found - chunk.missing - {frame + 1 for frame in chunk.missing}
 
@@ -247,7 +247,7 @@ def _places(chunk: FrameChunk, window: Window) -> list[int]:
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, each when the one after it was asked for: a GPU computes while we look at it.
+    """The items, each when the one after it was asked for: a GPU computes meanwhile.
 
     >>> list(_one_ahead(iter("abc")))
     ['a', 'b', 'c']

@@ -26,8 +26,13 @@ import cv2
 import numpy as np
 
 from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.spec import fit
 
 PeakMode = Literal["contour", "centroid"]
+NO_NUMBERS = (
+    "the model's heatmaps are no numbers: its weights are broken, or too large for float16; try a "
+    "runtime in bfloat16 or float32, such as torch-bf16"
+)
 PEAK_MODES: tuple[str, ...] = get_args(PeakMode)
 
 
@@ -69,10 +74,15 @@ def find_candidates(
     Returns:
         Peaks in heatmap pixels, strongest first: by area (`contour`), by the sum of probabilities
         (`centroid`).
+
+    Raises:
+        InputError: the heatmap has values that are no numbers.
     """
     if mode not in _FINDERS:
         raise InputError(f"peak mode {mode!r}: choose one of {', '.join(PEAK_MODES)}")
     find = _FINDERS[mode]
+    if np.isnan(heatmap.sum()):
+        raise InputError(NO_NUMBERS)
     lowest = threshold if floor is None else min(threshold, floor)
     left, top, width, height = _box(heatmap, lowest)
     part = heatmap[top : top + height, left : left + width]
@@ -105,18 +115,21 @@ def _faint(heatmap: np.ndarray, threshold: float, floor: float) -> np.ndarray:
 def to_source(
     peak: Peak, network_size: tuple[int, int], source_size: tuple[int, int]
 ) -> tuple[float, float]:
-    """Move a peak from network to source pixels; sizes are (width, height).
+    """Move a peak from network to source pixels (as displayed); sizes are (width, height).
 
-    The outer edges of both pictures coincide, so pixel centres move by half a pixel:
+    The picture lies in the network's input as `pipeline.spec.fit` says, and a peak in the black
+    beside it comes out outside the source.  Outer edges coincide, so pixel centres move by half a
+    pixel:
 
     >>> to_source(Peak(0.0, 0.0, 1.0), (512, 288), (1280, 720))
     (0.75, 0.75)
     >>> to_source(Peak(511.0, 287.0, 1.0), (512, 288), (1280, 720))
     (1278.25, 718.25)
     """
-    scale_x = source_size[0] / network_size[0]
-    scale_y = source_size[1] / network_size[1]
-    return (peak.x + 0.5) * scale_x - 0.5, (peak.y + 0.5) * scale_y - 0.5
+    box = fit(source_size, network_size)
+    scale_x = source_size[0] / box.width
+    scale_y = source_size[1] / box.height
+    return (peak.x - box.left + 0.5) * scale_x - 0.5, (peak.y - box.top + 0.5) * scale_y - 0.5
 
 
 def _contour_peaks(heatmap: np.ndarray, threshold: float, limit: int) -> list[Peak]:

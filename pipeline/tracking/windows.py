@@ -142,7 +142,7 @@ def without_repeats(
 
     Args:
         window: as `windows_for` lays it.
-        repeats: frames whose picture repeats the one before; known up to `spec.ahead` frames
+        repeats: frames whose picture repeats the previous one; known up to `spec.ahead` frames
             behind the window.
         spec: the model's window.
         n_frames: frames of the whole video.
@@ -163,7 +163,7 @@ def without_repeats(
 
 
 def needed_frames(owned: range, n_frames: int, spec: WindowSpec, stride: int) -> range:
-    """The frames, owned and halo, that the windows of `owned` look at.
+    """The frames, owned and halo, that the windows of `owned` need.
 
     >>> needed_frames(range(3, 6), 100, WindowSpec(3, (0, 1, 2)), stride=1)
     range(1, 11)

@@ -1,7 +1,7 @@
 """Training recipes: everything that decides what a run does, in one frozen record.
 
 >>> from dataclasses import replace
->>> replace(FAST, steps=12_000).learning_rate(0.03)
+>>> replace(FAST, steps=12_000).learning_rate(0.03, step=360)
 0.001
 
 This module knows nothing of models, clips or files.
@@ -31,19 +31,25 @@ class TrainConfig:
     Attributes:
         epochs, steps, minutes: the budget; exactly one is given.
         lr: the highest learning rate.
-        scalar_lr: factor on the rate of single numbers, that is of MDD's alpha and beta.  As
-            released they gate two of three drafts to p = 0.5 wherever nothing moves, and at the
-            common rate it takes hundreds of steps until they do not.
+        lr_width: width of the model that `lr` is for; a model of another width gets
+            `lr * lr_width / width`, because AdamW's steps are as large for each weight of a wide
+            layer as for one of a narrow layer, and more of them add up.  None: every width gets
+            `lr`.
+        scalar_lr: factor on the rate of single numbers, that is of MDD's alpha and beta, whatever
+            the width.  As released they gate two of three drafts to p = 0.5 wherever nothing moves,
+            and at the common rate it takes hundreds of steps until they do not.
         schedule: "steps" multiplies by 0.1 at each milestone, "cosine" falls smoothly to 1 %.
         milestones: shares of the budget.
         warmup: share of the budget over which the rate rises from zero.
+        warmup_steps: fewest steps over which it does.
+        clamp: the loss clamps probabilities as the released code does, see `losses.wbce`.
         weight_decay: of AdamW.
         clip_norm: largest gradient norm.
         batches: what a step sees.
         average: decay of the moving average of weights; None for none.
         init_from: weights whose matching parameters are the start; a path or a shipped name.
             Narrower ones are widened.
-        freeze: beginnings of parameter names that are not trained.
+        freeze: prefixes of the names of parameters that are not trained.
         report_every, validate_every, checkpoint_every: in steps.
         validation_windows: how many validation windows are scored, spread evenly.
         channels_last: memory order of convolutions; measured 1.2 to 1.3 times faster on a CPU with
@@ -56,10 +62,13 @@ class TrainConfig:
     steps: int | None = None
     minutes: float | None = None
     lr: float = 1e-4
+    lr_width: float | None = None
     scalar_lr: float = 1.0
     schedule: Literal["steps", "cosine"] = "steps"
     milestones: tuple[float, ...] = (20 / 30, 25 / 30)
     warmup: float = 0.0
+    warmup_steps: int = 0
+    clamp: bool = True
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     batches: BatchConfig = field(default_factory=BatchConfig)
@@ -78,20 +87,26 @@ class TrainConfig:
         if len(given) != 1 or given[0] <= 0:
             raise InputError("give exactly one budget above 0: epochs, steps or minutes")
 
-    def learning_rate(self, done: float) -> float:
-        """The rate when a share `done` of the budget is spent.
+    def learning_rate(self, done: float, step: int) -> float:
+        """The rate of a step, before which a share `done` of the budget is spent.
 
-        >>> [PAPER.learning_rate(epoch / 30) for epoch in (0, 19, 20, 25)]
+        It is the rate of a model of width `lr_width`.
+
+        >>> [PAPER.learning_rate(epoch / 30, epoch * 100) for epoch in (0, 19, 20, 25)]
         [0.0001, 0.0001, 1e-05, 1e-06]
         """
         if self.schedule == "steps":
             passed = sum(done >= milestone for milestone in self.milestones)
             return self.lr / 10**passed
-        if done < self.warmup:
-            return self.lr * max(done / self.warmup, _FINAL_RATE)
-        falling = min(1.0, (done - self.warmup) / (1 - self.warmup))
+        rising = min(
+            done / self.warmup if self.warmup else 1.0,
+            step / self.warmup_steps if self.warmup_steps else 1.0,
+            1.0,
+        )
+        falling = max(0.0, (done - self.warmup) / (1 - self.warmup))
         cosine = (1 + math.cos(math.pi * falling)) / 2
-        return self.lr * (_FINAL_RATE + (1 - _FINAL_RATE) * cosine)
+        falling_to = _FINAL_RATE + (1 - _FINAL_RATE) * cosine
+        return self.lr * max(rising * falling_to, _FINAL_RATE)
 
 
 def with_changes(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
@@ -129,9 +144,12 @@ PAPER = TrainConfig(epochs=30, bf16=False)
 FAST = TrainConfig(
     steps=4000,
     lr=1e-3,
+    lr_width=0.25,
     scalar_lr=10.0,
     schedule="cosine",
     warmup=0.03,
+    warmup_steps=50,
+    clamp=False,
     average=0.998,
     batches=BatchConfig(
         batch=8,

@@ -24,22 +24,26 @@ CLAMP = 1e-6
 _LOGIT_LIMIT = math.log((1 - CLAMP) / CLAMP)
 
 
-def wbce(logits: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
+def wbce(
+    logits: Tensor, targets: Tensor, weight: Tensor | None = None, clamp: bool = True
+) -> Tensor:
     """Mean WBCE over all pixels of all weighted frames, in float32.
-
-    The probability is clamped to [1e-6, 1 - 1e-6] like the released code does.  Clamping the
-    logit instead is the same function, but exact where float32 has no more room below 1.
 
     Args:
         logits: [B, N, H, W], any floating dtype, before the sigmoid.
         targets: [B, N, H, W] in [0, 1]; soft targets (mixup) are fine.
         weight: [B, N], how much each frame counts; 0 for unlabelled frames.  None: all count 1,
             which is the paper's plain mean.
+        clamp: keep probabilities within [1e-6, 1 - 1e-6] as the released code does.  Pixels beyond
+            have no gradient, even if they are wrong.  It is the logit that is clamped: the same
+            function, but exact where float32 has no more room below 1.
 
     Returns:
         A float32 scalar; 0 if every weight is 0.
     """
-    z = logits.float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT)
+    z = logits.float()
+    if clamp:
+        z = z.clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT)
     y = targets.float()
     p = torch.sigmoid(z)
     loss = -(1 - p).square() * y * functional.logsigmoid(z)

@@ -4,8 +4,9 @@ Two recipes:
 
 * `PAPER`: AdamW 1e-4, batch 2, 30 epochs, x0.1 at epochs 20 and 25, WBCE, gradient norm 1.0, full
   frames, the paper's masks, nothing augmented (section 4.1 of the V5 paper).
-* `FAST`: ours.  Warm-up and cosine from 1e-3, crops around the ball, exact augmentation, a moving
-  average of the weights; bf16 where the device has instructions for it.
+* `FAST`: ours.  Warm-up and cosine from a rate that follows the width (1e-3 at 1/4), crops around
+  the ball, exact augmentation, the loss without its clamp, a moving average of the weights; bf16
+  where the device has instructions for it.
 
     clips = [load_clip(c, cache, width=512, height=288) for c in find_clips(root)]
     result = train(replace(FAST, steps=4000), build("v5", {"width": 0.25}), train_clips, val_clips,
@@ -16,8 +17,10 @@ uninterrupted one bit for bit.  A budget in minutes is the exception: what it dr
 far it comes depends on the machine.
 
 The transformer last: train `v2_mdd` first, then `v5` with `init_from` its weights.  What the two
-share is copied, and the residual of the R-STR head starts at zero, so that the new model begins
+share is copied, and the residual of the R-STR head starts at zero, so that the new model starts
 where the old one ended.  The width last, likewise: narrower weights are widened first.
+
+A step whose loss or gradients are not finite changes nothing and is counted in the record.
 
 Where `torch.distributed` is initialised, every process calls `train` with the same arguments; they
 share each batch, gradients are averaged, and process 0 validates and writes.
@@ -29,7 +32,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import math
 import os
 import platform
 import time
@@ -44,29 +46,23 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tracknet.pipeline.datasets import LabelledClip, WindowedDataset
 from tracknet.pipeline.errors import InputError, TrackNetError
 from tracknet.pipeline.models.checkpoint import save_model
-from tracknet.pipeline.runtimes.runtime import computes_bf16
+from tracknet.pipeline.runtimes.choice import computes_bf16
 from tracknet.pipeline.scoring.metrics import Counts
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.training.batches import Batches
 from tracknet.pipeline.training.config import TrainConfig
 from tracknet.pipeline.training.losses import wbce
 from tracknet.pipeline.training.start import start_from
-from tracknet.pipeline.training.state import (
-    MovingAverage,
-    Record,
-    Report,
-    random_state,
-    read_state,
-    restore_random_state,
-    write_state,
-)
+from tracknet.pipeline.training.state import Record, Report, read_state, write_state
 from tracknet.pipeline.training.validation import validate, validation_windows
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt(3)
+_COUNTERS = ("step", "seconds", "best_f1", "skipped", "loss_steps", "reported_at")
 STATE, RECORD, BEST, FINAL = "state.pt", "record.csv", "best.safetensors", "final.safetensors"
 
 Source = Sequence[LabelledClip] | WindowedDataset
@@ -79,14 +75,10 @@ class Progress:
     Attributes:
         report: the row that went into the record.
         share_done: of the budget, 0 to 1.
-        seconds_left: at the pace so far.
-        counts: of the validation at this step, None if there was none.
     """
 
     report: Report
     share_done: float
-    seconds_left: float
-    counts: Counts | None
 
 
 @dataclass(frozen=True)
@@ -136,6 +128,7 @@ def train(
         InputError: `out_dir` holds a run of another configuration or model.
         InputError: several processes share the run and its budget is in minutes.
         WeightsError: `init_from` shares nothing with the model.
+        TrackNetError: no step since the previous report was finite.
     """
     _keep_memory()
     run = _Run(config, model, train_source, val_source, out_dir, torch.device(device))
@@ -185,16 +178,19 @@ class _Run:
         self.logits: nn.Module = _Logits(self.model)
         if world > 1:
             self.logits = DistributedDataParallel(self.logits)
-        self.optimizer = torch.optim.AdamW(_groups(self.trained, config), lr=config.lr)
-        self.average: MovingAverage | None = None
-        self.step, self.seconds, self.best_f1 = 0, 0.0, -1.0
+        width: float = model.config.width  # type: ignore[union-attr,assignment]
+        self.optimizer = torch.optim.AdamW(_groups(self.trained, config, width), lr=config.lr)
+        self.average = (
+            AveragedModel(self.model, multi_avg_fn=_moving(config.average), use_buffers=True)
+            if config.average is not None
+            else None
+        )
+        self.step, self.seconds, self.best_f1, self.skipped = 0, 0.0, -1.0, 0
         self.loss_sum, self.loss_steps, self.reported_at = torch.zeros((), device=device), 0, 0.0
 
     def to_the_end(self, on_progress: Callable[[Progress], None] | None) -> TrainResult:
         """Train until the budget is spent."""
         self.out_dir.mkdir(parents=True, exist_ok=True)
-        if self.average is None and self.config.average is not None:
-            self.average = MovingAverage(self.model, self.config.average)
         if self.step == 0:
             torch.manual_seed(self.config.batches.seed + self.rank)
             if self.rank == 0:
@@ -209,13 +205,13 @@ class _Run:
             while (done := self.share_done()) < 1:
                 batch = coming.popleft().result()
                 coming.append(ahead.submit(self.batches.draw, self.step + self.drawing))
-                rate = self.config.learning_rate(done)
+                rate = self.config.learning_rate(done, self.step)
                 self.learn(*self.batches.tensors(batch, self.device), rate)
                 self.step += 1
                 self.seconds = time.monotonic() - clock
                 if record is None:
                     continue  # process 0 does the rest
-                progress = self.report_if_due(rate, record)
+                progress = self.report_if_due(record)
                 if progress is not None:  # validating spends the budget, but is not the pace
                     self.seconds = self.reported_at = time.monotonic() - clock
                 if self.due(self.config.checkpoint_every):
@@ -236,23 +232,29 @@ class _Run:
         return self.share_done() >= 1 or any(self.step % steps == 0 for steps in every)
 
     def learn(self, frames: Tensor, targets: Tensor, weight: Tensor, rate: float) -> None:
-        """One step of the optimizer."""
+        """One step of the optimizer; nothing changes where it would not be finite."""
         self.model.train()
         for name, module in self.model.named_modules():
             if name.startswith(self.config.freeze):
                 module.eval()  # a frozen BatchNorm keeps its statistics, too
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
+        statistics = [buffer.clone() for buffer in self.model.buffers()]
         with self.autocast():
             logits = self.logits(frames)
-        loss = wbce(logits, targets, weight)
+        loss = wbce(logits, targets, weight, self.config.clamp)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.trained, self.config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.trained, self.config.clip_norm)
+        if not torch.isfinite(norm + loss):
+            for buffer, before in zip(self.model.buffers(), statistics, strict=True):
+                buffer.copy_(before)
+            self.skipped += 1
+            return
         self.optimizer.step()
         if self.average is not None:
-            self.average.update(self.model)
-        self.loss_sum += loss.detach()  # stays on the device: reading it would wait for the GPU
+            self.average.update_parameters(self.model)
+        self.loss_sum += loss.detach()
         self.loss_steps += 1
 
     def autocast(self) -> Any:
@@ -260,31 +262,33 @@ class _Run:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    def report_if_due(self, rate: float, record: Record) -> Progress | None:
-        """Sum up since the last report, and validate, where it is time to."""
+    def report_if_due(self, record: Record) -> Progress | None:
+        """Sum up since the previous report, and validate, where it is time to."""
         if not self.due(self.config.report_every, self.config.validate_every):
             return None
-        loss = self.loss_sum.item() / self.loss_steps
-        if not math.isfinite(loss):
-            raise TrackNetError(f"the loss is {loss} at step {self.step}; lower the learning rate")
+        if not self.loss_steps:
+            raise TrackNetError(
+                f"step {self.step}: neither loss nor gradients have been finite since the previous "
+                "report; lower the learning rate"
+            )
         spent = max(self.seconds - self.reported_at, 1e-9)
         frames = self.loss_steps * self.config.batches.batch * self.batches.dataset.spec.frames
         counts = self.validated() if self.due(self.config.validate_every) else None
         report = Report(
             step=self.step,
             seconds=round(self.seconds, 3),
-            lr=rate,
-            loss=loss,
+            lr=self.optimizer.param_groups[0]["lr"],
+            loss=self.loss_sum.item() / self.loss_steps,
             precision=counts.precision if counts else None,
             recall=counts.recall if counts else None,
             f1=counts.f1 if counts else None,
             images_per_second=round(frames / spent, 1),
+            skipped=self.skipped,
         )
         record.add(report)
         self.loss_sum.zero_()
         self.loss_steps = 0
-        done = self.share_done()
-        return Progress(report, done, self.seconds / done - self.seconds, counts)
+        return Progress(report, self.share_done())
 
     def validated(self) -> Counts:
         """Score the shown model; keep its weights if it is the best so far."""
@@ -298,7 +302,7 @@ class _Run:
     @property
     def shown(self) -> nn.Module:
         """The model that is validated and saved: the average where there is one."""
-        return self.model if self.average is None else self.average.model
+        return self.model if self.average is None else self.average.module
 
     def save(self, path: Path, counts: Counts | None = None) -> None:
         training = {"config": _plain(self.config), "steps": self.step, "seconds": self.seconds}
@@ -311,15 +315,11 @@ class _Run:
             "config": json.dumps(_plain(self.config), sort_keys=True),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "average": self.average.model.state_dict() if self.average else None,
-            "average_updates": self.average.updates if self.average else 0,
-            "random": random_state(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "best_f1": self.best_f1,
+            "average": self.average.state_dict() if self.average else None,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all(),
             "loss_sum": self.loss_sum,
-            "loss_steps": self.loss_steps,
-            "reported_at": self.reported_at,
+            **{name: getattr(self, name) for name in _COUNTERS},
         }
         write_state(self.out_dir / STATE, state)
 
@@ -327,7 +327,7 @@ class _Run:
         """Go back to where `checkpoint` was.
 
         Raises:
-            InputError: the state is of another configuration or model.
+            InputError: the state is of another configuration or model, see `read_state`.
         """
         path = self.out_dir / STATE
         state = read_state(path)
@@ -341,13 +341,12 @@ class _Run:
         except RuntimeError as error:
             raise InputError(f"{path} is of another model: {error}") from error
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.config.average is not None:
-            self.average = MovingAverage(self.model, self.config.average)
-            self.average.model.load_state_dict(state["average"])
-            self.average.updates = state["average_updates"]
-        restore_random_state(state["random"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        torch.set_rng_state(state["random"])
+        torch.cuda.set_rng_state_all(state["random_cuda"])
         self.loss_sum.copy_(state["loss_sum"])
-        for name in ("step", "seconds", "best_f1", "loss_steps", "reported_at"):
+        for name in _COUNTERS:
             setattr(self, name, state[name])
 
     def finish(self) -> TrainResult:
@@ -398,9 +397,9 @@ def _place() -> tuple[int, int]:
 
 
 def _trainable(model: nn.Module, freeze: tuple[str, ...]) -> list[nn.Parameter]:
-    for beginning in freeze:
-        if not any(name.startswith(beginning) for name, _ in model.named_parameters()):
-            raise InputError(f"nothing to freeze: no parameter begins with {beginning!r}")
+    for prefix in freeze:
+        if not any(name.startswith(prefix) for name, _ in model.named_parameters()):
+            raise InputError(f"nothing to freeze: no parameter's name starts with {prefix!r}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(freeze))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -409,12 +408,23 @@ def _trainable(model: nn.Module, freeze: tuple[str, ...]) -> list[nn.Parameter]:
     return trained
 
 
-def _groups(trained: list[nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
+def _moving(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average that forgets fast at first: the start must not linger."""
+
+    def update(averages: Any, values: Any, updates: Tensor) -> None:
+        n = float(updates)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, values, updates)
+
+    return update
+
+
+def _groups(trained: list[nn.Parameter], config: TrainConfig, width: float) -> list[dict[str, Any]]:
     """Arguments of the optimizer: tensors, and single numbers with a rate of their own."""
+    follows = 1.0 if config.lr_width is None else config.lr_width / width
     tensors = [parameter for parameter in trained if parameter.ndim > 0]
     scalars = [parameter for parameter in trained if parameter.ndim == 0]
     groups: list[dict[str, Any]] = [
-        {"params": tensors, "weight_decay": config.weight_decay, "factor": 1.0},
+        {"params": tensors, "weight_decay": config.weight_decay, "factor": follows},
         {"params": scalars, "weight_decay": 0.0, "factor": config.scalar_lr},
     ]
     return [group for group in groups if group["params"]]

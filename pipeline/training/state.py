@@ -1,4 +1,4 @@
-"""What a training run keeps: moving averages, a state to resume from, a record, curves.
+"""What a training run keeps: a state to resume from, a record, curves.
 
 Everything needed to continue *exactly* is in one file, `state.pt`: parameters, their moving
 average, the optimizer, PyTorch's random state, step and seconds.  Batches and learning rates are
@@ -12,7 +12,6 @@ This module knows nothing of what is trained, or how.
 
 from __future__ import annotations
 
-import copy
 import csv
 import zipfile
 from collections.abc import Mapping
@@ -21,70 +20,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from tracknet.pipeline.errors import InputError
 from tracknet.schemas.files import whole_file
 
-
-class MovingAverage:
-    """An exponential moving average of a model's parameters and normalisation statistics.
-
-    Early averages forget fast, min(decay, (1 + n) / (10 + n)), so that the random start does not
-    linger.
-
-    Attributes:
-        model: a copy of the model, in eval mode, holding the averages.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.updates = 0
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move the average towards the model."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for mine, theirs in zip(
-            self.model.state_dict().values(), model.state_dict().values(), strict=True
-        ):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - decay)
-            else:
-                mine.copy_(theirs)
-
-
-def random_state() -> dict[str, Any]:
-    """PyTorch's random states, of the CPU and of the GPUs."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Continue the random numbers from `random_state`."""
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+STATE_FORMAT = 2  # 1, of the first releases, did not say so
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write a state to resume from; whole or not at all, also through a power cut."""
     with whole_file(path) as aside:
-        torch.save(dict(state), aside)
+        torch.save({**state, "format": STATE_FORMAT}, aside)
 
 
 def read_state(path: Path) -> dict[str, Any]:
     """A state that `write_state` wrote, on the CPU.
 
     Raises:
-        InputError: the file is no such state.
+        InputError: the file is no such state, or one of another version of this project.
     """
     # torch.load also knows an older format, whose reader fails in any way it likes.
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path}: not a training state; delete it to start over")
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state.get("format") != STATE_FORMAT:
+        raise InputError(
+            f"{path} was written by another version of tracknet; resume with that version, or "
+            "start over (--fresh)"
+        )
     return state
 
 
@@ -96,9 +59,10 @@ class Report:
         step: steps done.
         seconds: training time so far, over all resumes.
         lr: learning rate of the last step.
-        loss: mean since the report before.
+        loss: mean since the previous report.
         precision, recall, f1: on validation windows, None where undefined or not validated now.
-        images_per_second: frames that went through training since the report before.
+        images_per_second: frames trained on since the previous report.
+        skipped: steps so far whose gradients were not finite, and which changed nothing.
     """
 
     step: int
@@ -109,6 +73,7 @@ class Report:
     recall: float | None
     f1: float | None
     images_per_second: float
+    skipped: int
 
 
 class Record:
@@ -116,16 +81,17 @@ class Record:
 
     Args:
         path: of the CSV.
-        keep_to: rows of later steps are dropped, because they will be trained again.
+        keep_to: rows of later steps are dropped, because they will be trained again; at 0, whatever
+            is there is replaced.
     """
 
     def __init__(self, path: Path, keep_to: int) -> None:
         self.path = path
-        kept = [row for row in read_record(path) if row.step <= keep_to] if path.exists() else []
+        old = read_record(path) if keep_to and path.exists() else []
         with whole_file(path) as aside, aside.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(field.name for field in fields(Report))
-            writer.writerows(_cells(row) for row in kept)
+            writer.writerows(_cells(row) for row in old if row.step <= keep_to)
 
     def add(self, report: Report) -> None:
         """Append a row."""
@@ -152,8 +118,8 @@ def read_record(path: Path) -> list[Report]:
         rows = [dict(zip(names, line, strict=True)) for line in lines if len(line) == len(names)]
     return [
         Report(
-            **{name: float(row[name]) if row[name] else None for name in names if name != "step"},  # type: ignore[arg-type]
-            step=int(row["step"]),
+            **{name: float(text) if text else None for name, text in row.items()}  # type: ignore[arg-type]
+            | {name: int(row[name]) for name in ("step", "skipped")}
         )
         for row in rows
     ]

@@ -102,11 +102,11 @@ def validate(model: nn.Module, windows: Sequence[ClipWindow], device: torch.devi
         pictures = torch.from_numpy(np.stack([one.pictures() for one in batch])).to(device)
         frames = pictures.permute(0, 1, 4, 2, 3).contiguous().float().div_(255)
         heatmaps = model(frames).float().cpu().numpy()
-        total = total + _judge(batch, heatmaps)
+        total = total + _outcomes(batch, heatmaps)
     return total
 
 
-def _judge(batch: Iterable[ClipWindow], heatmaps: NDArray[np.float32]) -> Counts:
+def _outcomes(batch: Iterable[ClipWindow], heatmaps: NDArray[np.float32]) -> Counts:
     pairs = [
         pair
         for one, maps in zip(batch, heatmaps, strict=True)
@@ -115,8 +115,8 @@ def _judge(batch: Iterable[ClipWindow], heatmaps: NDArray[np.float32]) -> Counts
     if not pairs:
         return Counts()
     found, true = (np.array(side, np.float64) for side in zip(*pairs, strict=True))
-    judged, _ = outcomes(found, true, TOLERANCE_PX)
-    return Counts.of(judged)
+    found_outcomes, _ = outcomes(found, true, TOLERANCE_PX)
+    return Counts.of(found_outcomes)
 
 
 def _found_and_true(
