@@ -203,6 +203,10 @@ def test_replaced_file_leaves_one_version(archive):
     archive.put("a.mp4", "text")
     archive.check(archive.run())
     assert published(archive.out) == {}
+    archive.put("a.mp4", "one")
+    archive.check(archive.run())
+    assert old.exists()
+    assert old.name not in {path.name for path in archive.out.glob("superseded/*")}
 
 
 def test_growing_file_leaves_one_version(archive, contents):
