@@ -39,7 +39,7 @@ from tracknet.schemas.tables import (
 )
 
 log = logging.getLogger(__name__)
-MODEL_FAILURES = 16  # that a run stands; a model that always fails must end it
+MODEL_FAILURES = 8  # that a run stands; a model that always fails must end it
 
 
 class WorkError(TrackNetError):

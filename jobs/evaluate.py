@@ -9,7 +9,6 @@ clip are counts, so memory does not grow with the number of frames.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import reduce
@@ -149,7 +148,7 @@ def evaluate(
                 missing.append(clip)
             on_progress(done)
         metrics = list(metric_rows(scored, protocol))
-        result = json.loads((store.root / "result.json").read_text("utf-8"))
+        result = store.marker or {}
         file = store.write_eval_metrics(
             protocol.name, pa.Table.from_pylist(metrics, EVAL_METRICS), result
         )

@@ -156,13 +156,16 @@ def bind(plan: Plan, store: Store) -> None:
     here = {video.video_id: video for video in plan.videos}
     decided = {bad.source for bad in plan.unreadable if not bad.machine}
     decided |= {source for video in plan.videos for source in video.sources}
-    times = {row["video_id"]: row["mtime_ns"] for row in store.videos(["video_id", "mtime_ns"])}
+    columns = ["video_id", "mtime_ns", "size_bytes"]
+    rows = {row["video_id"]: row for row in store.videos(columns)}
     for video_id, former in store.sources().items():
         elsewhere = [source for source in former if source not in decided]
         video = here.get(video_id)
         if video is not None:
-            now = [*video.sources, *(s for s in elsewhere if _exists(s))]
-            if now != former or times.get(video_id) != video.mtime_ns:
+            row = rows.get(video_id, {})
+            size = row.get("size_bytes")
+            now = [*video.sources, *(s for s in elsewhere if _exists(s, size))]
+            if now != former or row.get("mtime_ns") != video.mtime_ns:
                 store.rename(video_id, now[0], now[1:], video.mtime_ns)
         elif not elsewhere:
             log.warning("%s: its content has changed; the rows before are in superseded/",
@@ -170,32 +173,31 @@ def bind(plan: Plan, store: Store) -> None:
             store.retract(video_id)
         elif elsewhere != former:
             store.rename(video_id, elsewhere[0], elsewhere[1:])
-    known = {bad.source for bad in plan.unreadable}
+    named = decided | {bad.source for bad in plan.unreadable}
     before = store.unreadable()
-    rows = [row for row in before if row["source"] not in decided | known
-            and _exists(row["source"])]  # fmt: skip
-    rows += [_unreadable_row(bad) for bad in plan.unreadable if not bad.machine]
-    if rows != before:
-        store.write_unreadable(rows)
-
-
-def _unreadable_row(bad: Unreadable) -> dict[str, Any]:
-    """As a row of `QUARANTINE`."""
-    nothing = {"video_id": None, "shard_first": None, "shard_stop": None}
-    row = {"source": bad.source, **nothing, "stage": "probe", "error": bad.error, "attempts": 1}
-    return row
+    bad_rows = [r for r in before if r["source"] not in named and _exists(r["source"])]
+    bad_rows += problems_of_plan(plan)
+    if bad_rows != before:
+        store.write_unreadable(bad_rows)
 
 
 def problems_of_plan(plan: Plan) -> list[dict[str, Any]]:
     """The sources that are no videos, as rows of `QUARANTINE`."""
-    return [_unreadable_row(bad) for bad in plan.unreadable if not bad.machine]
+    base = {"video_id": None, "shard_first": None, "shard_stop": None, "stage": "probe"}
+    return [
+        {**base, "source": bad.source, "error": bad.error, "attempts": 1}
+        for bad in plan.unreadable
+        if not bad.machine
+    ]
 
 
-def _exists(source: str) -> bool:
+def _exists(source: str, size: int | None = None) -> bool:
+    """Whether a source is still there, if a file then of this size where one is given."""
     try:
-        return source_path(source).exists()
+        found = source_path(source).stat()
     except OSError:
         return False
+    return size is None or not stat.S_ISREG(found.st_mode) or found.st_size == size
 
 
 def _keep(video: Video, store: Store) -> Video:

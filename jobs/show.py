@@ -37,7 +37,13 @@ def trajectory_of(store: Store, video: Path) -> pa.Table:
 
 
 def published_rows(store: Store) -> pa.Table:
-    """The rows of all published videos, by source and frame."""
+    """The rows of all published videos, by source and frame.
+
+    Raises:
+        InputError: it is no results folder.
+        TableError: a file of rows is damaged.
+    """
+    _check_results(store)
     files = store.trajectory_files()
     tables = [parquet.read(path, TRAJECTORIES) for path in files]
     return pa.concat_tables([table.cast(TRAJECTORIES) for table in tables] or [_NOTHING])
@@ -59,8 +65,7 @@ def inventory(store: Store, deep: bool = False) -> dict[str, Any]:
     Raises:
         InputError: it is no results folder.
     """
-    if store.marker is None:
-        raise InputError(f"{store.root} is no results folder: it has no sound result.json")
+    _check_results(store)
     faults = {video_id: store.fault(video_id, deep) for video_id in store.known()}
     manifests = [m for m in store.manifests() if faults[m["video_id"]] is None]
     videos = [
@@ -94,6 +99,11 @@ def inventory(store: Store, deep: bool = False) -> dict[str, Any]:
         "runs": [{**run, "started": str(run["started"]), "finished": str(run["finished"])}
                  for run in runs],
     }  # fmt: skip
+
+
+def _check_results(store: Store) -> None:
+    if store.marker is None:
+        raise InputError(f"{store.root} is no results folder: it has no sound result.json")
 
 
 def _name(store: Store, video_id: str) -> str | None:

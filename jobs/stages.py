@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from tracknet.jobs.plan import video_from_row
+from tracknet.jobs.plan import MACHINE_TRIES, video_from_row
 from tracknet.jobs.settings import TrackSettings
 from tracknet.pipeline.decoding.background import median_background
 from tracknet.pipeline.decoding.decoder import Decoder
@@ -90,15 +90,20 @@ class DecodeStage:
 
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
         for row in shards.to_pylist():
-            yield from self._decode(row["video_id"], range(row["first"], row["stop"]))
+            work = f"decode-{row['video_id']}-{row['first']}"
+            deaths = self.store.begin_work(work)
+            yield from self._decode(row["video_id"], range(row["first"], row["stop"]), deaths)
+            self.store.end_work(work)
 
-    def _decode(self, video_id: str, owned: range) -> Iterator[pa.Table]:
+    def _decode(self, video_id: str, owned: range, deaths: int) -> Iterator[pa.Table]:
         started, decode_s = time.perf_counter(), 0.0
         video = video_from_row(self.store.read_video(video_id))
         needed = needed_frames(owned, video.frames, self.spec, self.stride)
         reader = self.decoder.read(video, needed, self.spec.width, self.spec.height)
         report: dict[str, Any] = {"owned": [owned.start, owned.stop], "answered": 0}
         try:
+            if deaths >= MACHINE_TRIES:
+                raise MachineError(f"the decode worker died {deaths} times at it")
             chunks = chunks_of(
                 (pair for batch in reader for pair in batch.frames()),
                 Shard(owned, needed),
@@ -203,6 +208,7 @@ class DetectStage:
     """Hosts the model and turns chunks into rows of candidates for the ball.
 
     Args:
+        out: the output folder, for notes on work that kills.
         files: of the model, in the object store.
         settings: of the run.
         choice: what computes it.
@@ -211,6 +217,7 @@ class DetectStage:
 
     def __init__(
         self,
+        out: Path,
         files: ray.ObjectRef[ModelFiles],
         settings: TrackSettings,
         choice: RuntimeChoice,
@@ -220,6 +227,7 @@ class DetectStage:
         from tracknet.pipeline.models.checkpoint import load_model_bytes
         from tracknet.pipeline.runtimes.opening import open_runtime
 
+        self.store = Store(out)
         found: ModelFiles = ray.get(files)
         model = load_model_bytes(found.weights, found.name)
         threshold = settings.detector.threshold
@@ -229,14 +237,22 @@ class DetectStage:
     def __call__(self, chunks: pa.Table) -> Iterator[pa.Table]:
         pictures = _from_bytes(chunks["pictures"])
         for row, of_row in zip(chunks.drop(["pictures"]).to_pylist(), pictures, strict=True):
-            end = {name: row[name] for name in ("video_id", "shard_first", "report")}
             if row["report"] is None:
-                try:
-                    yield self._detect(row, of_row)
-                    continue
-                except (TrackNetError, RuntimeError, ValueError) as error:
-                    end["report"] = json.dumps({"model_error": str(error)})
-            yield pa.Table.from_pylist([end], FRAME_ROW)
+                yield self._detect_or_say_why(row, of_row)
+            else:
+                yield _end(row, row["report"])
+
+    def _detect_or_say_why(self, row: dict[str, Any], pictures: np.ndarray) -> pa.Table:
+        work = f"detect-{row['video_id']}-{row['shard_first']}-{row['first']}"
+        deaths = self.store.begin_work(work)
+        if deaths >= MACHINE_TRIES:  # the note stays: no other try in this run
+            return _end(row, json.dumps({"model_error": f"its process died {deaths} times at it"}))
+        try:
+            return self._detect(row, pictures)
+        except (TrackNetError, RuntimeError, ValueError) as error:
+            return _end(row, json.dumps({"model_error": str(error)}))
+        finally:
+            self.store.end_work(work)
 
     def _detect(self, row: dict[str, Any], pictures: np.ndarray) -> pa.Table:
         began, started = time.time(), time.perf_counter()
@@ -269,6 +285,11 @@ class DetectStage:
             for detection in detections
         ]
         return pa.Table.from_pylist(rows, FRAME_ROW)
+
+
+def _end(row: dict[str, Any], report: str) -> pa.Table:
+    end = {"video_id": row["video_id"], "shard_first": row["shard_first"], "report": report}
+    return pa.Table.from_pylist([end], FRAME_ROW)
 
 
 def _candidates(

@@ -55,12 +55,6 @@ _PACKAGES = (
 )
 
 
-# Each message is tried so often before its worker's death is taken for an answer; what is left out
-# is tried again later, but a model that always dies must end the run.
-TASK_RETRIES = 2
-DEATHS = 16
-
-
 def track(
     sources: list[Path],
     out: Path,
@@ -141,15 +135,15 @@ class _Pools:
         """Rows as they come.
 
         Raises:
-            WorkError: workers died so often that more tries make no sense.
+            WorkError: Ray ended, or no worker comes up.
         """
         try:
             yield from self._pipeline(store, shards, files)
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[0]
             raise WorkError(
-                f"workers died again and again, or Ray ended ({reason}); what is published stays, "
-                "run the same command again to go on"
+                f"Ray gave up ({reason}); what is published stays, run the same command again to "
+                "go on"
             ) from error
 
     def _pipeline(
@@ -170,11 +164,12 @@ class _Pools:
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
                 num_cpus=1,
-                max_task_retries=TASK_RETRIES,
             )
             .map_batches(
                 DetectStage,
-                fn_constructor_args=(files, self.settings, self.chosen.runtime, threads),
+                fn_constructor_args=(
+                    *(store.root, files, self.settings, self.chosen.runtime, threads),
+                ),
                 batch_size=1,  # a message as it comes; with a GPU, Ray wants to be told a number
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(
@@ -182,7 +177,6 @@ class _Pools:
                 ),
                 num_cpus=1,
                 num_gpus=1 / MODELS_PER_GPU if self.chosen.runtime.device != "cpu" else 0,
-                max_task_retries=TASK_RETRIES,
             )
         )
         return frames.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -207,7 +201,6 @@ def versions() -> dict[str, str]:
 def _configure_ray_data(queue_bytes: int) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = DEATHS
     context.target_max_block_size = _BLOCK_BYTES
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
         object_store_memory=queue_bytes

@@ -2,6 +2,7 @@
 
     OUT/result.json    the marker: what all rows here were made with
     OUT/.lock          who is writing, see `schemas.lock`
+    OUT/.working/      what workers are at, so that one that dies is noticed
     OUT/.fresh/        what `--fresh` makes, until it is complete; then it is swapped in
 
 Files are told by their names: only what is called as a file of ours is ever replaced, moved or
@@ -15,6 +16,7 @@ goes on where that ended.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -43,11 +45,12 @@ _OURS = re.compile(
     rf"|quarantine/({ID}|[0-9a-f]{{16}}|unreadable)\.parquet"
     r"|runs/\d{8}T\d{6}-[0-9a-f]{6}\.parquet"
     rf"|eval_metrics/{_PROTOCOL}\.parquet|eval_frames/{_PROTOCOL}/{ID}\.parquet"
+    r"|\.working/[^/]+"
     r"|(.+/)?\.[^/]+\.[0-9a-f]{8}\.partial\.(parquet|json)"  # of a run that was killed
 )
 _FOLDERS = (
     *("manifests", "trajectories", "videos", "superseded", "staging", "quarantine", "runs"),
-    *("eval_metrics", "eval_frames"),
+    *("eval_metrics", "eval_frames", ".working"),
 )
 _MARKER = ("schema_version", "weights_hash", "settings")
 
@@ -162,10 +165,30 @@ class Folder:
                 yield name
 
     def sweep(self) -> None:
-        """Delete what killed runs were just writing."""
+        """Delete what killed runs were just writing, and their notes."""
         for name in self._files():
-            if ".partial." in name:
+            if ".partial." in name or name.startswith(".working/"):
                 (self.root / name).unlink(missing_ok=True)
+
+    # ---- work that kills --------------------------------------------------------------------
+
+    def begin_work(self, name: str) -> int:
+        """Note that a worker begins a piece of work; on disk, for one that dies tells nobody.
+
+        Returns:
+            How often it was begun in this run and never ended.
+        """
+        with contextlib.suppress(OSError):
+            (self.root / ".working").mkdir(exist_ok=True)
+            with (self.root / ".working" / name).open("ab") as file:
+                file.write(b".")
+                return file.tell() - 1
+        return 0
+
+    def end_work(self, name: str) -> None:
+        """Note that it has ended, well or not."""
+        with contextlib.suppress(OSError):
+            (self.root / ".working" / name).unlink()
 
     # ---- starting again ---------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ class FolderLock:
             if here and _is_alive(holder["process"]):
                 raise Locked(f"{folder} is being written by {_name(line)}") from None
         age = time.time() - self.path.stat().st_mtime
-        if line and not here and not take and age < DEAD_AFTER_S:
+        if holder and not here and not take and age < DEAD_AFTER_S:
             raise Locked(
                 f"{folder} is being written by {_name(line)}, which showed signs of life "
                 f"{max(0, age):.0f} s ago; if that run is dead, wait until it is silent for "

@@ -177,6 +177,7 @@ class Store(Folder):
         path = self.trajectory_path(video_id)
         parquet.write(rows.cast(TRAJECTORIES), path, metadata)
         self._write_manifest({**manifest, "rows": len(rows)})
+        (self.root / "superseded" / path.name).unlink(missing_ok=True)
         self.unstage(video_id)
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ A rule machine changes an archive and a results folder at will, and runs the who
 them (`tests.bookkeeping`).  Below it stand the faults that were seen, one test each.
 """
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -19,7 +20,7 @@ from tests.bookkeeping import Archive, Killed, detect, killed_at, make_contents,
 from tracknet.jobs.commit import WorkError
 from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.show import inventory
-from tracknet.jobs.stages import FRAME_ROW
+from tracknet.jobs.stages import FRAME_ROW, DetectStage
 from tracknet.jobs.track import track
 from tracknet.pipeline.errors import InputError, WeightsError
 from tracknet.schemas.errors import ForeignFolder
@@ -202,6 +203,10 @@ def test_replaced_file_leaves_one_version(archive):
     archive.put("a.mp4", "text")
     archive.check(archive.run())
     assert published(archive.out) == {}
+    archive.put("a.mp4", "one")
+    archive.check(archive.run())
+    assert old.exists()
+    assert old.name not in {path.name for path in archive.out.glob("superseded/*")}
 
 
 def test_growing_file_leaves_one_version(archive, contents):
@@ -356,10 +361,30 @@ def test_model_that_always_fails_ends_the_run(archive):
             row["report"] = '{"model_error": "NaN"}'
             yield pa.Table.from_pylist([row], FRAME_ROW)
 
-    with pytest.raises(WorkError, match=r"failed 17 times; last: NaN; at work on .*a\.mp4: frames"):
+    with pytest.raises(WorkError, match=r"failed 9 times; last: NaN; at work on .*a\.mp4: frames"):
         archive.run(work=fails)
     assert Store(archive.out).runs()[-1]["status"] == "failed"
     archive.check(archive.run())
+
+
+def test_work_that_kills_its_worker_is_given_up(archive):
+    """A worker that dies tells nobody, so it notes on disk what it is at."""
+    archive.out.mkdir()
+    store = Store(archive.out)
+    stage = DetectStage.__new__(DetectStage)
+    stage.store, stage._detect = store, lambda row, _: row["first"]
+    row = {"video_id": "v", "shard_first": 0, "first": 24}
+    for _ in range(2):
+        assert store.begin_work("detect-v-0-24") < 2  # and dies
+    assert stage._detect_or_say_why({**row, "first": 48}, None) == 48
+    assert stage._detect_or_say_why(row, None) == 24
+    for _ in range(3):
+        store.begin_work("detect-v-0-24")
+    for _ in range(2):
+        (end,) = stage._detect_or_say_why(row, None).to_pylist()
+        assert json.loads(end["report"])["model_error"].startswith("its process died")
+    archive.run()
+    assert not list(archive.out.glob(".working/*"))
 
 
 def test_disk_that_disappears_takes_no_rows_away(archive):

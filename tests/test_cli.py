@@ -48,6 +48,7 @@ def test_every_command_has_help_with_an_example(path):
         ),
         (["track", "cli.py", "--out", "o", "--threshold", "2"], 2, "threshold"),
         (["inspect", "nowhere"], 2, "does not exist"),
+        (["inspect", "tests"], 2, "tests is no results folder"),
         (["jobs", "list", "--address", "127.0.0.1:1"], 1, "no Ray job server answers"),
         (["frobnicate"], 2, "No such command"),
     ],

@@ -10,7 +10,7 @@ import pytest
 from tests.runs import run
 from tests.videos import make_video
 from tracknet.jobs.plan import bind, make_plan, video_from_row, video_row
-from tracknet.jobs.sources import find_sources
+from tracknet.jobs.sources import find_sources, source_path
 from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.spec import WindowSpec
@@ -129,7 +129,7 @@ def test_plan_shards_copies_and_unreadable(tmp_path):
     first = make_video(tmp_path / "a.mp4", 120, gop=30)
     copy = tmp_path / "b.mp4"
     copy.write_bytes(first.read_bytes())
-    bad = tmp_path / "bad.mp4"
+    bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.mp4"))
     bad.write_text("no video")
     store = Store(tmp_path / "out")
     plan = plan_of([first, copy, bad], store)
@@ -138,7 +138,9 @@ def test_plan_shards_copies_and_unreadable(tmp_path):
     assert video.copies == [str(copy)]
     bind(plan, store)
     assert store.read_video(video.video_id)["copies"] == [str(copy)]
-    assert [u.source for u in plan.unreadable] == [str(bad)]
+    ((source, error),) = [(u.source, u.error) for u in plan.unreadable]
+    assert (source, source_path(source)) == (f"{tmp_path.as_uri()}/bad%FF.mp4", bad)
+    error.encode()
 
 
 def test_unchanged_file_is_not_probed_again(tmp_path, monkeypatch):
