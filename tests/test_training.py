@@ -66,7 +66,7 @@ def rally(n: int = 14, absent: tuple[int, ...] = (3, 4), seed: int = 0) -> Label
     for picture, (x, y) in zip(frames, xy, strict=True):
         picture[(columns - x) ** 2 + (rows - y) ** 2 <= 6] = (240, 255, 120)
     visibility = np.where(np.isnan(xy[:, 0]), 0, 1).astype(np.int8)
-    clip = Clip("s", "m", f"r{seed}", Path(), Path(), "tracknetv2", WIDTH, HEIGHT, n)
+    clip = Clip("s", "m", f"r{seed}", Path(), Path(), WIDTH, HEIGHT, n)
     return LabelledClip(clip, frames, visibility, xy)
 
 

@@ -273,31 +273,6 @@ class RSTR(nn.Module):
         return draft + self.head(draft)
 
 
-class TrackNetV5(DraftModel):
-    """Three frames to three heatmaps: MDD, U-Net, gated draft, residual refinement."""
-
-    source: ClassVar[str] = SOURCE
-
-    def __init__(self, config: V5Config | None = None) -> None:
-        super().__init__()
-        self.config: V5Config = config or V5Config()
-        self.spec = self.config.window(frames=FRAMES, targets=(0, 1, 2))
-        self.mdd = MDD()
-        self.unet = v2_unet(13, self.config)
-        self.draft = v2_head(FRAMES, self.config)
-        self.refine = RSTR(self.config)
-
-    def draft_logits(self, frames: Tensor, part: Part = WHOLE) -> Tensor:
-        """`[B, 3, 3, H, W]` -> `[B, 3, H, W]`, gated."""
-        motion = self.mdd(frames)
-        draft = self.draft(self.unet(interleave(frames, motion), part.joinings))
-        return motion_aware(draft, Polarity(*map(part.inner, motion)))
-
-    def final_logits(self, draft: Tensor) -> Tensor:
-        """`[B, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
-        return self.refine(draft)
-
-
 class V2WithMDD(DraftModel):
     """Ablation: motion in front of the U-Net and on the draft, no transformer."""
 
@@ -305,7 +280,7 @@ class V2WithMDD(DraftModel):
 
     def __init__(self, config: V2Config | None = None) -> None:
         super().__init__()
-        self.config: V2Config = config or V2Config()
+        self.config = config or V2Config()
         self.spec = self.config.window(frames=FRAMES, targets=(0, 1, 2))
         self.mdd = MDD()
         self.unet = v2_unet(13, self.config)
@@ -316,6 +291,21 @@ class V2WithMDD(DraftModel):
         motion = self.mdd(frames)
         draft = self.draft(self.unet(interleave(frames, motion), part.joinings))
         return motion_aware(draft, Polarity(*map(part.inner, motion)))
+
+
+class TrackNetV5(V2WithMDD):
+    """Three frames to three heatmaps: MDD, U-Net, gated draft, residual refinement."""
+
+    source: ClassVar[str] = SOURCE
+
+    def __init__(self, config: V5Config | None = None) -> None:
+        config = config or V5Config()
+        super().__init__(config)
+        self.refine = RSTR(config)
+
+    def final_logits(self, draft: Tensor) -> Tensor:
+        """`[B, 3, H, W]` -> `[B, 3, H, W]`; H and W multiples of 16."""
+        return self.refine(draft)
 
 
 class V2WithRSTR(DraftModel):

@@ -81,7 +81,7 @@ class Scene:
         sport, canvas = self.sport, self.backdrop
         inside, outside = COURTS[sport.name][int(rng.integers(len(COURTS[sport.name])))]
         shift = rng.integers(-14, 15, 3)
-        inside, outside = _shifted(inside, shift), _shifted(outside, shift)
+        inside, outside = (tuple(np.clip(c + shift, 0, 255).tolist()) for c in (inside, outside))
         back = sport.half_length + sport.run_off
         side = sport.half_width + (sport.run_off * 0.8 if sport.run_off else 0.25)
         self._paint_crowd(rng)
@@ -296,15 +296,9 @@ class Scene:
 
     def still(self, view: np.ndarray) -> np.ndarray:
         """The backdrop as seen through `view` `[2, 3]`, an affine map of picture coordinates."""
-        if np.array_equal(view, np.eye(2, 3)):
-            m = self.margin
-            return self.backdrop[m : m + self.height, m : m + self.width].copy()
-        return cv2.warpAffine(
-            self.backdrop,
-            _from_canvas(view, self.margin),
-            (self.width, self.height),
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        from_canvas = view - [[0, 0, shift] for shift in view[:, :2].sum(axis=1) * self.margin]
+        size = self.width, self.height
+        return cv2.warpAffine(self.backdrop, from_canvas, size, borderMode=cv2.BORDER_REPLICATE)
 
     def net(self, view: np.ndarray) -> tuple[Cover, np.ndarray]:
         """The net as seen through `view`, and its paint."""
@@ -325,15 +319,3 @@ class Scene:
         noise = self.noise[dy : dy + self.height, dx : dx + self.width]
         toned = cv2.LUT(picture, self.tone)
         return cv2.add(toned, noise, dtype=cv2.CV_8U)
-
-
-def _from_canvas(view: np.ndarray, margin: int) -> np.ndarray:
-    """`view` for coordinates of the canvas, whose origin lies `margin` further out."""
-    shifted = view.copy()
-    shifted[:, 2] -= view[:, :2] @ np.array([margin, margin], float)
-    return shifted
-
-
-def _shifted(colour: Colour, shift: np.ndarray) -> Colour:
-    r, g, b = np.clip(np.array(colour) + shift, 0, 255).tolist()
-    return (r, g, b)
