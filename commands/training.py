@@ -79,6 +79,7 @@ def train(
     from importlib.util import find_spec
 
     from tracknet.commands.console import print_training, progress
+    from tracknet.commands.scores import plot_curves
     from tracknet.jobs.train import (
         TrainSettings,
         key_values,
@@ -88,7 +89,6 @@ def train(
     )
     from tracknet.pipeline.datasets import user_cache
     from tracknet.pipeline.training import Progress
-    from tracknet.pipeline.training.state import plot_curves
 
     settings = TrainSettings(
         root=root,

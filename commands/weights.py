@@ -110,8 +110,9 @@ def quantize(
         made = make_quantized(file, train, val, windows, seed, out)
     verdict = made.verdict
     click.echo(
-        f"looked at twice: {made.again:.1%} of the windows; F1 {100 * verdict.f1_difference:+.2f} "
-        f"points, same outcome {verdict.same:.2%}, {'passed' if verdict.passed else 'FAILED'}",
+        f"recomputed in float32: {made.again:.1%} of the windows; "
+        f"F1 {100 * verdict.f1_difference:+.2f} points, same outcome {verdict.same:.2%}, "
+        f"{'passed' if verdict.passed else 'FAILED'}",
         err=True,
     )
     if made.path is not None:

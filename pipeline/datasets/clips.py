@@ -175,7 +175,7 @@ def _labels_of(video: Path) -> Path:
     return labels
 
 
-def _from_index(index: Path, places: dict[tuple[str, ...], _Place]) -> Iterator[Clip]:
+def _from_index(index: Path, places: dict[tuple[str, str, str], _Place]) -> Iterator[Clip]:
     with index.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         missing = {"sport", "match", "clip", "split"} - set(rows.fieldnames or ())

@@ -62,7 +62,7 @@ class LabelledClip:
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """[N], True where somebody looked."""
+        """[N], True where a frame has a label."""
         return self.visibility != UNLABELLED
 
     @cached_property
@@ -74,7 +74,7 @@ class LabelledClip:
 
     @cached_property
     def repeats(self) -> NDArray[np.bool_]:
-        """[N], True where a frame repeats the one before, see `pipeline.tracking.repeats`."""
+        """[N], True where a frame repeats the previous one, see `pipeline.tracking.repeats`."""
         return repeats(self.frames)
 
     @cached_property

@@ -45,16 +45,6 @@ Layer = tuple[float, Callable[[np.ndarray, int], Cover]]
 """World y of something that stands on the court, and how to paint it on a frame."""
 
 
-@dataclass(frozen=True)
-class Firefly:
-    """A bright spot that sways among the spectators and is no ball; pixels."""
-
-    place: np.ndarray
-    drift: np.ndarray
-    radius: float
-    colour: np.ndarray
-
-
 class Film:
     """Paints the frames of one clip.
 
@@ -84,7 +74,17 @@ class Film:
         self.strides = 4.0 * np.linalg.norm(steps, axis=2).cumsum(axis=1)
         self.shutter = float(rng.uniform(0.1, 0.6))
         self.colour = np.array(ball_colour(sport.shuttle)) * rng.uniform(0.9, 1.05)
-        self.fireflies = _fireflies(rng, width, height)
+        # Bright spots that sway among the spectators and are no ball: where, how far, size, colour.
+        upper, unit = np.array([width, 0.22 * height]), self.scene.pixel
+        self.fireflies = [
+            (
+                rng.uniform(0.02, 0.98, 2) * upper,
+                rng.uniform(0, 22, 2) * unit,
+                rng.uniform(1.2, 3.2, 1) * unit,
+                rng.integers(150, 255, 3).astype(float),
+            )
+            for _ in range(int(rng.integers(0, 5)))
+        ]
         still = np.tile(np.eye(2, 3), (n_frames, 1, 1))
         self.views = self._camera_work(n_frames) if moving_camera else still
 
@@ -234,9 +234,9 @@ class Film:
             blend(picture, cover.faded(0.4), dark)
 
     def _paint_fireflies(self, picture: np.ndarray, i: int) -> None:
-        for fly in self.fireflies:
-            centre = fly.place + fly.drift * np.sin(np.array([0.05, 0.07]) * i)
-            blend(picture, streak(centre[None, None], np.array([fly.radius])), fly.colour)
+        for place, drift, radius, colour in self.fireflies:
+            centre = place + drift * np.sin(np.array([0.05, 0.07]) * i)
+            blend(picture, streak(centre[None, None], radius), colour)
 
 
 @dataclass(frozen=True)
@@ -257,16 +257,3 @@ def _share_seen(ball: Cover, in_front: list[Cover]) -> float:
         if area is not None:
             seen[area[0]] *= 1 - cover.alpha[area[1]]
     return float(seen.sum() / ball.alpha.sum())
-
-
-def _fireflies(rng: np.random.Generator, width: int, height: int) -> list[Firefly]:
-    size, unit = np.array([width, height]), width / 1280
-    return [
-        Firefly(
-            place=rng.uniform(0.02, 0.98, 2) * size * (1, 0.22),
-            drift=rng.uniform(0, 22, 2) * unit,
-            radius=float(rng.uniform(1.2, 3.2)) * unit,
-            colour=rng.integers(150, 255, 3).astype(float),
-        )
-        for _ in range(int(rng.integers(0, 5)))
-    ]

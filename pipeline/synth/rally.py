@@ -256,7 +256,7 @@ def _homes(rng: np.random.Generator, sport: Sport) -> np.ndarray:
 def _rally(
     rng: np.random.Generator, sport: Sport, homes: np.ndarray, dt: float, start: float
 ) -> tuple[np.ndarray, list[Hit]]:
-    """One rally from the serve to the ball that nobody reaches: its path and its hits."""
+    """One rally from the serve to the last ball: its path and its hits."""
     side = int(rng.choice([-1, 1]))
     at = (
         float(rng.uniform(-0.6, 0.6) * sport.half_width),
@@ -438,6 +438,6 @@ def _walk(
         t, x, y = np.array(sorted(stops)).T
         path = np.stack([np.interp(times, t, x), np.interp(times, t, y)], axis=1)
         path += 0.1 * np.sin(2.1 * times + player)[:, None]
-        # So that nobody turns on the spot at full speed.
+        # A moving average, so that players do not turn on the spot at full speed.
         tracks[player] = cv2.blur(path, (1, window), borderType=cv2.BORDER_REPLICATE)
     return tracks

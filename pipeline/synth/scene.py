@@ -1,7 +1,7 @@
 """The still part of a rally: court, crowd, boards, net, score panel, light and sensor noise.
 
-Everything is drawn once per clip, larger than the picture, and then looked at through the affine
-view of a camera that moves a little.  Much of it resembles a ball on purpose: heads, white letters,
+Everything is drawn once per clip, larger than the picture, and then seen through the affine view
+of a camera that moves a little.  Much of it resembles a ball on purpose: heads, white letters,
 forgotten balls.  All pictures are uint8 RGB.
 
     scene = Scene(rng, sport, place_camera(rng, sport, 1280, 720), 1280, 720)
@@ -265,22 +265,14 @@ class Scene:
         for row in range(2):
             text = f"{WORDS[int(rng.integers(len(WORDS)))][:8]}  {int(rng.integers(0, 22))}"
             spot = (round(8 * u), round((20 + 22 * row) * u))
-            cv2.putText(
-                panel,
-                text,
-                spot,
-                cv2.FONT_HERSHEY_DUPLEX,
-                0.55 * u,
-                (240, 240, 240),
-                max(1, round(u)),
-                cv2.LINE_AA,
-            )
+            font, white = (cv2.FONT_HERSHEY_DUPLEX, 0.55 * u), (240, 240, 240)
+            cv2.putText(panel, text, spot, *font, white, max(1, round(u)), cv2.LINE_AA)
         top = round(30 * u) if rng.random() < 0.6 else self.height - height - round(30 * u)
         alpha = np.full((height, width), float(rng.uniform(0.85, 1.0)), np.float32)
         return Cover(alpha, round(40 * u), top), panel
 
     def _make_noise(self, rng: np.random.Generator) -> np.ndarray:
-        """One large sheet of sensor noise; each frame looks at another part of it."""
+        """One large sheet of sensor noise; each frame gets another part of it."""
         sigma = float(rng.uniform(0.8, 3.5))
         shape = (self.height + 61, self.width + 67, 3)
         return np.clip(rng.standard_normal(shape, np.float32) * sigma, -30, 30).astype(np.int16)

@@ -173,7 +173,7 @@ def cut(
 def shows_no_ball(
     xy: NDArray[np.float32], labelled: NDArray[np.bool_], *, width: int, height: int
 ) -> bool:
-    """Whether somebody looked at every frame and no ball is in, or just outside, the view."""
+    """Whether every frame is labelled and no ball is in, or just outside, the view."""
     margin = _PASTE_CLEARANCE_PX
     near = ((xy > -margin) & (xy < (width - 1 + margin, height - 1 + margin))).all(axis=1)
     return bool(labelled.all() and not near.any())

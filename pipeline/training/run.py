@@ -50,10 +50,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tracknet.pipeline.datasets import LabelledClip, WindowedDataset
 from tracknet.pipeline.errors import InputError, TrackNetError
+from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.models.checkpoint import save_model
 from tracknet.pipeline.runtimes.runtime import computes_bf16
 from tracknet.pipeline.scoring.metrics import Counts
-from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.training.batches import Batches
 from tracknet.pipeline.training.config import TrainConfig
 from tracknet.pipeline.training.losses import wbce
@@ -151,8 +151,7 @@ class _Run:
         out_dir: Path,
         device: torch.device,
     ) -> None:
-        spec = model.spec
-        assert isinstance(spec, WindowSpec)
+        spec = window_spec(model)
         self.config, self.out_dir, self.device = config, out_dir, device
         dataset = (
             train_source
