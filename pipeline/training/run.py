@@ -66,19 +66,7 @@ _COUNTERS = ("step", "seconds", "best_f1", "skipped", "loss_steps", "reported_at
 STATE, RECORD, BEST, FINAL = "state.pt", "record.csv", "best.safetensors", "final.safetensors"
 
 Source = Sequence[LabelledClip] | WindowedDataset
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a caller is told after each report.
-
-    Attributes:
-        report: the row that went into the record.
-        share_done: of the budget, 0 to 1.
-    """
-
-    report: Report
-    share_done: float
+OnProgress = Callable[[Report, float], None]
 
 
 @dataclass(frozen=True)
@@ -108,7 +96,7 @@ def train(
     out_dir: Path,
     *,
     resume: bool = True,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress = lambda report, share: None,
     device: str = "cpu",
 ) -> TrainResult:
     """Train a heatmap model.
@@ -120,7 +108,8 @@ def train(
         val_source: likewise; of clips every frame is scored once, as the tracker would.
         out_dir: gets state, record and weights.
         resume: continue what `out_dir` holds; False starts over.
-        on_progress: called after each report; what it raises ends the run.
+        on_progress: called after each report with it and with the share of the budget that is
+            spent; what it raises ends the run.
         device: as PyTorch names devices.
 
     Raises:
@@ -187,7 +176,7 @@ class _Run:
         self.step, self.seconds, self.best_f1, self.skipped = 0, 0.0, -1.0, 0
         self.loss_sum, self.loss_steps, self.reported_at = torch.zeros((), device=device), 0, 0.0
 
-    def to_the_end(self, on_progress: Callable[[Progress], None] | None) -> TrainResult:
+    def to_the_end(self, on_progress: OnProgress) -> TrainResult:
         """Train until the budget is spent."""
         self.out_dir.mkdir(parents=True, exist_ok=True)
         if self.step == 0:
@@ -210,13 +199,13 @@ class _Run:
                 self.seconds = time.monotonic() - clock
                 if record is None:
                     continue  # process 0 does the rest
-                progress = self.report_if_due(record)
-                if progress is not None:  # validating spends the budget, but is not the pace
+                report = self.report_if_due(record)
+                if report is not None:  # validating spends the budget, but is not the pace
                     self.seconds = self.reported_at = time.monotonic() - clock
                 if self.due(self.config.checkpoint_every):
                     self.checkpoint()
-                if progress is not None and on_progress is not None:
-                    on_progress(progress)
+                if report is not None:
+                    on_progress(report, self.share_done())
         return self.finish()
 
     def share_done(self) -> float:
@@ -261,7 +250,7 @@ class _Run:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    def report_if_due(self, record: Record) -> Progress | None:
+    def report_if_due(self, record: Record) -> Report | None:
         """Sum up since the previous report, and validate, where it is time to."""
         if not self.due(self.config.report_every, self.config.validate_every):
             return None
@@ -287,7 +276,7 @@ class _Run:
         record.add(report)
         self.loss_sum.zero_()
         self.loss_steps = 0
-        return Progress(report, self.share_done())
+        return report
 
     def validated(self) -> Counts:
         """Score the shown model; keep its weights if it is the best so far."""
