@@ -40,13 +40,13 @@ from tracknet.pipeline.training import (
     train,
     with_changes,
 )
-from tracknet.pipeline.training.run import RECORD, OnProgress, Source
+from tracknet.pipeline.training.run import BEST, FINAL, RECORD, OnProgress, Source
 from tracknet.pipeline.training.state import read_record
 from tracknet.schemas import parquet
 
 Split = Literal["auto", "index", "match", "clip", "paper"]
 OnClip = Callable[[int, int], None]
-_RUN, _RESULT = "run.json", "result.json"
+_RUN = "run.json"
 _DECISIVE = ("arch", "model", "config", "split", "extra")  # the rest may change on resuming
 _POLL_S = 1.0
 
@@ -261,6 +261,8 @@ def _train_on_ray(
 
     # Decoded before several processes would, and before a GPU is held.
     sources(settings, window_spec(build(settings.arch, settings.model)), on_clip)
+    if fresh:
+        (settings.out / RECORD).unlink(missing_ok=True)  # `_following` would tell of the old run
     with ray_session(settings.processes + 1), _following(settings, on_progress):
         trainer = TorchTrainer(
             _work,
@@ -274,27 +276,23 @@ def _train_on_ray(
             trainer.fit()
         except Exception as error:  # whatever Ray Train raises, its cause is what matters
             raise TrackNetError(f"training in {settings.out} failed: {_cause(error)}") from error
-    result = json.loads((settings.out / _RESULT).read_text("utf-8"))
-    paths = {name: Path(result[name]) for name in ("best", "final", "record")}
-    return TrainResult(**(result | paths))
+    rows = read_record(settings.out / RECORD)
+    best_f1 = max((row.f1 for row in rows if row.f1 is not None), default=None)
+    files = (settings.out / name for name in (BEST, FINAL, RECORD))
+    return TrainResult(rows[-1].step, rows[-1].seconds, best_f1, *files)
 
 
 def _work(loop: dict[str, Any]) -> None:
     """The training loop of one process of Ray Train."""
-    import ray.train
     from ray.train.torch import get_device
 
-    settings: TrainSettings = loop["settings"]
-    result = train_here(
-        settings,
+    train_here(
+        loop["settings"],
         str(get_device()),
         loop["fresh"],
         on_clip=lambda done, total: None,
         on_progress=lambda report, share: None,
     )
-    if ray.train.get_context().get_world_rank() == 0:
-        document = json.loads(json.dumps(asdict(result), default=str))
-        parquet.write_json(document, settings.out / _RESULT)
 
 
 @contextmanager

@@ -103,7 +103,8 @@ class Film:
             paint(picture, i)
         contrast = 0.0 if ball is None else self._paint_ball(picture, ball)
         in_front = [paint(picture, i) for _, paint in layers[behind:]]
-        in_front.append(self._paint_panel(picture))
+        blend(picture, *self.scene.panel)
+        in_front.append(self.scene.panel[0])
         label = NO_BALL if ball is None else self._judge(ball, contrast, in_front)
         return self.scene.finish(picture, self.rng), label
 
@@ -202,21 +203,10 @@ class Film:
                 near = np.exp(-((late / 0.13) ** 2))
                 goal = np.array([hit.point[0] - x, hit.point[2] - 1.42])
                 reach = (1 - near) * reach + near * goal
-        return Pose(
-            feet=(float(feet[0]), float(feet[1])),
-            scale=float(feet[2]),
-            stride=float(self.strides[player, i]),
-            reach=(float(reach[0]), float(reach[1])),
-            facing=facing,
-        )
+        return Pose(feet[:2], feet[2], self.strides[player, i], reach, facing)
 
     def _paint_net(self, picture: np.ndarray, i: int) -> Cover:
         cover, paint = self.scene.net(self.views[i])
-        blend(picture, cover, paint)
-        return cover
-
-    def _paint_panel(self, picture: np.ndarray) -> Cover:
-        cover, paint = self.scene.panel
         blend(picture, cover, paint)
         return cover
 
