@@ -142,6 +142,7 @@ class _Run:
     ) -> None:
         spec = window_spec(model)
         self.config, self.out_dir, self.device = config, out_dir, device
+        self.plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
         dataset = (
             train_source
             if isinstance(train_source, WindowedDataset)
@@ -293,14 +294,14 @@ class _Run:
         return self.model if self.average is None else self.average.module
 
     def save(self, path: Path, counts: Counts | None = None) -> None:
-        training = {"config": _plain(self.config), "steps": self.step, "seconds": self.seconds}
+        training = {"config": self.plain, "steps": self.step, "seconds": self.seconds}
         metrics = {"validation_f1": counts.f1, "space": "model", "tolerance": 4} if counts else {}
         save_model(self.shown, path, training=training, metrics=metrics)
 
     def checkpoint(self) -> None:
         """Write everything that the next step depends on."""
         state = {
-            "config": json.dumps(_plain(self.config), sort_keys=True),
+            "config": self.plain,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
@@ -319,7 +320,7 @@ class _Run:
         """
         path = self.out_dir / STATE
         state = read_state(path)
-        if state["config"] != json.dumps(_plain(self.config), sort_keys=True):
+        if state["config"] != self.plain:
             raise InputError(
                 f"{path} is of a run with another configuration; choose another folder, or start "
                 "over without resuming"
@@ -416,9 +417,3 @@ def _groups(trained: list[nn.Parameter], config: TrainConfig, width: float) -> l
         {"params": scalars, "weight_decay": 0.0, "factor": config.scalar_lr},
     ]
     return [group for group in groups if group["params"]]
-
-
-def _plain(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as JSON would give it back."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain
