@@ -68,6 +68,7 @@ TRACK_OPTIONS = {
     "shard_seconds": 5.0,
     "device": "cpu",
     "runtime": "torch",
+    "precision": "fp32",
     "batch": 3,
     "peak": "contour",
     "threshold": 0.25,
