@@ -156,20 +156,16 @@ def bind(plan: Plan, store: Store) -> None:
     here = {video.video_id: video for video in plan.videos}
     decided = {bad.source for bad in plan.unreadable if not bad.machine}
     decided |= {source for video in plan.videos for source in video.sources}
-    columns = ["video_id", "mtime_ns", "size_bytes"]
-    rows = {row["video_id"]: row for row in store.videos(columns)}
-    for video_id, former in store.sources().items():
+    for video_id, (former, size, mtime_ns) in store.bindings().items():
         elsewhere = [source for source in former if source not in decided]
         video = here.get(video_id)
         if video is not None:
-            row = rows.get(video_id, {})
-            size = row.get("size_bytes")
             now = [*video.sources, *(s for s in elsewhere if _exists(s, size))]
-            if now != former or row.get("mtime_ns") != video.mtime_ns:
+            if now != former or mtime_ns != video.mtime_ns:
                 store.rename(video_id, now[0], now[1:], video.mtime_ns)
         elif not elsewhere:
-            log.warning("%s: its content has changed; the rows before are in superseded/",
-                        ", ".join(former) or video_id)  # fmt: skip
+            gone = ", ".join(former) or video_id
+            log.warning("%s: its content has changed; the rows before are in superseded/", gone)
             store.retract(video_id)
         elif elsewhere != former:
             store.rename(video_id, elsewhere[0], elsewhere[1:])

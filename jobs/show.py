@@ -66,7 +66,7 @@ def inventory(store: Store, deep: bool = False) -> dict[str, Any]:
         InputError: it is no results folder.
     """
     _check_results(store)
-    faults = {video_id: store.fault(video_id, deep) for video_id in store.known()}
+    faults = {i: store.fault(i, deep) or store.row_fault(i, deep) for i in store.known()}
     manifests = [m for m in store.manifests() if faults[m["video_id"]] is None]
     videos = [
         {

@@ -33,7 +33,7 @@ import re
 from collections.abc import Mapping
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -58,6 +58,14 @@ _MANIFEST = {
     *("video_id", "source", "copies", "run_id", "result_key", "problems"),
     *("rows", "bytes", "sha256", *STATUSES),
 }
+
+
+class Binding(NamedTuple):
+    """The sources with a video's content, the first of them its `source`; its size and time."""
+
+    sources: list[str]
+    size_bytes: int | None
+    mtime_ns: int | None
 
 
 class Store(Folder):
@@ -93,20 +101,26 @@ class Store(Folder):
                 log.warning("damaged, and treated as not there: %s", error)
         return rows
 
-    def sources(self) -> dict[str, list[str]]:
-        """The sources that each video was last known by, the first of them its `source`.
+    def bindings(self) -> dict[str, Binding]:
+        """What each video was last known by.
 
         Where the video's row is lost, its manifest and its trajectory are asked.
         """
-        rows = self.videos(["video_id", "source", "copies"])
-        found = {row["video_id"]: [row["source"], *row["copies"]] for row in rows}
-        for path in _named(self.root / "trajectories", rf"{ID}\.parquet"):
-            if path.stem not in found:
-                manifest = self.manifest(path.stem)
+        columns = ["video_id", "source", "copies", "size_bytes", "mtime_ns"]
+        found = {
+            row["video_id"]: Binding(
+                [row["source"], *row["copies"]], row["size_bytes"], row["mtime_ns"]
+            )
+            for row in self.videos(columns)
+        }
+        for video_id in self.known():
+            if video_id not in found:
+                manifest = self.manifest(video_id)
                 if manifest is not None:
-                    found[path.stem] = [manifest["source"], *manifest["copies"]]
+                    names = [manifest["source"], *manifest["copies"]]
                 else:
-                    found[path.stem] = _source_in(path)
+                    names = _source_in(self.trajectory_path(video_id))
+                found[video_id] = Binding(names, None, None)
         return found
 
     # ---- shards, waiting --------------------------------------------------------------------
@@ -288,6 +302,18 @@ class Store(Folder):
             return str(error)
         return None
 
+    def row_fault(self, video_id: str, deep: bool = False) -> str | None:
+        """What is wrong with a video's own row, in words; None where nothing is."""
+        path = self.video_path(video_id)
+        try:
+            if deep:
+                self.read_video(video_id)
+            elif parquet.row_count(path) != 1:
+                return f"{path} is not the row of this video"
+        except TableError as error:
+            return str(error)
+        return None
+
     def known(self) -> list[str]:
         """Ids of all videos that have a manifest or a trajectory, sound or not."""
         manifests = _named(self.root / "manifests", rf"{ID}\.json")
@@ -419,6 +445,8 @@ def _checksum(path: Path) -> str:
 
 def _source_in(path: Path) -> list[str]:
     """The source that a trajectory file itself names; none where it cannot be read."""
+    if not path.exists():
+        return []
     try:
         return parquet.read(path, TRAJECTORIES, ["source"])["source"].slice(0, 1).to_pylist()
     except TableError as error:

@@ -34,6 +34,7 @@ from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.engine import DetectorSettings
 from tracknet.schemas.folder import ResultKey
 from tracknet.schemas.store import Store
+from tracknet.schemas.tables import STATUSES
 
 KEY = ResultKey("a" * 64, {"stride": 3})
 SPEC = WindowSpec(3, (0, 1, 2))
@@ -50,6 +51,12 @@ def make_contents(folder: Path) -> dict[str, bytes]:
     }
     truncate(made["cut"], 0.8)
     return {name: path.read_bytes() for name, path in made.items()} | {"text": b"no video"}
+
+
+def manifest_of(video_id: str, source: str, problems: tuple[dict[str, Any], ...] = ()) -> Any:
+    """What a manifest says of a video that some run published."""
+    names = {"video_id": video_id, "source": source, "copies": [], "problems": list(problems)}
+    return {**names, "run_id": "r", "result_key": KEY.digest, **dict.fromkeys(STATUSES, 0)}
 
 
 class Killed(BaseException):

@@ -279,6 +279,18 @@ def test_unreadable_source_that_is_gone_is_forgotten(archive):
 
 
 @pytest.mark.parametrize("folder", ["trajectories", "manifests", "videos"])
+def test_lost_results_are_named_and_forgotten_with_their_source(archive, folder):
+    archive.run()
+    (path,) = archive.out.glob(f"{folder}/*")
+    path.unlink()
+    (bad,) = inventory(Store(archive.out))["damaged"]
+    assert (bad["video_id"], bad["source"]) == (path.stem, str(archive.folder / "a.mp4"))
+    archive.put("a.mp4", "two")
+    archive.check(archive.run())
+    assert inventory(Store(archive.out))["damaged"] == []
+
+
+@pytest.mark.parametrize("folder", ["trajectories", "manifests", "videos"])
 def test_damaged_results_are_made_again_and_named(archive, folder, caplog):
     archive.put("b.mp4", "two")
     archive.run()
@@ -287,9 +299,8 @@ def test_damaged_results_are_made_again_and_named(archive, folder, caplog):
     content[len(content) // 3] ^= 0x10
     path.write_bytes(content)
     store = Store(archive.out)
-    if folder != "videos":
-        (bad,) = inventory(store, deep=True)["damaged"]
-        assert bad["video_id"] == path.stem
+    (bad,) = inventory(store, deep=True)["damaged"]
+    assert bad["video_id"] == path.stem
     archive.check(archive.run())
     assert (
         path.stem in caplog.text or Path(store.read_video(path.stem)["source"]).name in caplog.text

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.bookkeeping import manifest_of
 from tests.videos import make_video
 from tracknet.commands import main as cli
 from tracknet.commands.scores import plot_evaluation
@@ -19,7 +20,8 @@ from tracknet.jobs.evaluate import MIN_SCORES, Protocol, evaluate
 from tracknet.pipeline.datasets import clip_id, find_clips
 from tracknet.pipeline.errors import InputError, LabelError
 from tracknet.pipeline.scoring.metrics import Counts
-from tracknet.schemas.store import ResultKey, Store
+from tracknet.schemas.folder import ResultKey
+from tracknet.schemas.store import Store
 from tracknet.schemas.tables import EVAL_FRAMES, EVAL_METRICS, TRAJECTORIES
 
 FRAMES, WIDTH, HEIGHT = 8, 1280, 720
@@ -74,7 +76,7 @@ def publish(store: Store, video_id: str, found: dict[int, tuple[float, float, fl
                      "status": status, "visible": None if frame == 5 else x is not None,
                      "x_px": x, "y_px": y, "score": score})  # fmt: skip
     table = pa.Table.from_pylist(rows, TRAJECTORIES)
-    store.publish(table, {"video_id": video_id, "source": "s"}, {})
+    store.publish(table, manifest_of(video_id, "s"), {})
 
 
 @pytest.fixture

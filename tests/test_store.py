@@ -10,6 +10,7 @@ import time
 import pyarrow as pa
 import pytest
 
+from tests.bookkeeping import KEY, manifest_of
 from tests.runs import wait_for
 from tracknet.schemas import lock as locks
 from tracknet.schemas import parquet
@@ -19,7 +20,6 @@ from tracknet.schemas.store import Store
 from tracknet.schemas.tables import QUARANTINE, RUNS, STAGED, TRAJECTORIES, VIDEOS
 
 V = "0123456789abcdef" * 2
-KEY = ResultKey("a" * 64, {"stride": 3, "peak": "centroid"})
 TABLES = {
     "trajectories": TRAJECTORIES,
     "videos": VIDEOS,
@@ -50,9 +50,7 @@ def trajectory(n, video_id=V):
 
 
 def manifest(source="v.mp4", problems=()):
-    counts = {"detected": 0, "bridged": 0, "absent": 5, "undecodable": 0}
-    names = {"video_id": V, "source": source, "copies": [], "problems": list(problems)}
-    return {**names, "run_id": "r", "result_key": KEY.digest, **counts}
+    return manifest_of(V, source, problems)
 
 
 def staged_rows(frames):
@@ -146,7 +144,7 @@ def test_damaged_shard_is_as_if_it_were_not_there(store):
 def test_one_folder_holds_one_result(store):
     store.claim(KEY)
     store.claim(KEY)
-    other = ResultKey("b" * 64, {"stride": 1, "peak": "centroid"})
+    other = ResultKey("b" * 64, {"stride": 1})
     with pytest.raises(MixedResults, match="stride: 3 -> 1, weights_hash: aaaa"):
         store.claim(other)
 
