@@ -27,6 +27,7 @@ One writer at a time: `lock`.  This module knows files and tables, nothing of vi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -162,7 +163,8 @@ class Store(Folder):
         folder = self.root / "staging" / video_id
         for path in _named(folder, r"\d+-\d+\.parquet"):
             path.unlink(missing_ok=True)
-        _remove_if_empty(folder)
+        with contextlib.suppress(OSError):  # not there, or a person's files are in it
+            folder.rmdir()
 
     # ---- publication ------------------------------------------------------------------------
 
@@ -431,11 +433,6 @@ def _named(folder: Path, pattern: str) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if re.fullmatch(pattern, path.name))
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def _checksum(path: Path) -> str:
