@@ -15,9 +15,10 @@
 VIDEO is the content's fingerprint.  That is the one key: what a source is called may change.
 
 *Published* is what a manifest says and whose trajectory file has the size and checksum that the
-manifest says.  All else that may be wrong with a video (partly unreadable, and where) stands in its
-manifest; the files in `quarantine/` are copies of that for readers.  A file that cannot be read is
-treated as if it were not there: named in the log, and made again by the next run over its source.
+manifest says; the manifest itself has a checksum, and so has every page of a Parquet file.  All
+else that may be wrong with a video (partly unreadable, and where) stands in its manifest; the files
+in `quarantine/` are copies of that for readers.  A file that cannot be read is treated as if it
+were not there: named in the log, and made again by the next run over its source.
 
 Files are told by their names: only what is called as above is ever replaced, moved or deleted, and
 only where the marker is.  Whatever else a person puts into the folder stays.
@@ -32,7 +33,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,17 +49,11 @@ from tracknet.schemas.tables import (
     QUARANTINE,
     RUNS,
     STAGED,
-    STATUSES,
     TRAJECTORIES,
     VIDEOS,
 )
 
 log = logging.getLogger(__name__)
-
-_MANIFEST = {
-    *("video_id", "source", "copies", "run_id", "result_key", "problems"),
-    *("rows", "bytes", "sha256", *STATUSES),
-}
 
 
 class Binding(NamedTuple):
@@ -201,7 +196,8 @@ class Store(Folder):
         video_id = manifest["video_id"]
         path = self.trajectory_path(video_id)
         file = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
-        parquet.write_json({**manifest, **file}, self._manifest_path(video_id))
+        document = {**manifest, **file}
+        parquet.write_json({**document, "check": _check(document)}, self._manifest_path(video_id))
         named = problems_of(manifest)
         copy = self.root / "quarantine" / f"{video_id}.parquet"
         if named:
@@ -227,8 +223,8 @@ class Store(Folder):
         self._lock.check()
         manifest = self.manifest(video_id)
         if manifest is not None and self.is_sound(video_id):
-            path = self.trajectory_path(video_id)
             if manifest["source"] != source:
+                path = self.trajectory_path(video_id)
                 table = parquet.read(path, TRAJECTORIES)
                 place = table.schema.get_field_index("source")
                 named = table.set_column(place, "source", pa.array([source] * len(table)))
@@ -270,9 +266,9 @@ class Store(Folder):
     def manifest(self, video_id: str) -> dict[str, Any] | None:
         """The manifest of a video; None where there is none that can be read."""
         found = read_json(self._manifest_path(video_id))
-        if found is None or not found.keys() >= _MANIFEST or found["video_id"] != video_id:
+        if found is None or found.pop("check", None) != _check(found):
             return None
-        return found
+        return found if found["video_id"] == video_id else None
 
     def is_published(self, video_id: str) -> bool:
         """Whether there is a manifest, and a file of the size and rows that it says."""
@@ -285,9 +281,7 @@ class Store(Folder):
     def fault(self, video_id: str, deep: bool = False) -> str | None:
         """What is wrong with a published video, in words; None where nothing is.
 
-        Args:
-            video_id: which.
-            deep: read the whole file and compare its checksum, too.
+        Only with `deep` the whole file is read and its checksum compared.
         """
         path, manifest = self.trajectory_path(video_id), self.manifest(video_id)
         if manifest is None:
@@ -433,6 +427,11 @@ def _named(folder: Path, pattern: str) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if re.fullmatch(pattern, path.name))
+
+
+def _check(document: Mapping[str, Any]) -> str:
+    """Checksum of a manifest over all that it says, as hex digits."""
+    return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _checksum(path: Path) -> str:

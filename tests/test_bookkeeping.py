@@ -296,7 +296,10 @@ def test_damaged_results_are_made_again_and_named(archive, folder, caplog):
     archive.run()
     (path, _) = sorted((archive.out / folder).iterdir())
     content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 0x10
+    if folder == "videos":
+        content = content[:-20]
+    else:
+        content[len(content) // 3] ^= 0x10
     path.write_bytes(content)
     store = Store(archive.out)
     (bad,) = inventory(store, deep=True)["damaged"]
