@@ -1,4 +1,4 @@
-"""Rallies that are made here: synth, demo."""
+"""Synthetic rallies: synth, demo."""
 
 from __future__ import annotations
 

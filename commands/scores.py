@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracknet.commands.console import print_table
 from tracknet.jobs.evaluate import MIN_SCORES, Evaluation, Protocol
 from tracknet.pipeline.datasets import Clip, clip_labels
 from tracknet.pipeline.datasets.windowed import UNLABELLED
 from tracknet.pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLUMNS = ("", "clips", "frames", "accuracy", "precision", "recall", "F1", "95 % interval")
 
@@ -124,13 +127,9 @@ def plot_evaluation(found: Evaluation, picture: Path) -> None:
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("a picture needs matplotlib: pip install 'tracknet[train]'") from error
     grouping = "test_set" if found.rows("test_set") else "sport"
     rows = found.rows(grouping)
-    figure = Figure(figsize=(10, 1.6 + 0.5 * max(4, len(rows))), layout="constrained")
+    figure = _figure(10, 1.6 + 0.5 * max(4, len(rows)))
     bars, curves = figure.subplots(1, 2)
     for place, row in enumerate(rows):
         if row["f1"] is None:
@@ -151,3 +150,35 @@ def plot_evaluation(found: Evaluation, picture: Path) -> None:
     if curves.lines:
         curves.legend(loc="lower left", fontsize=8)
     figure.savefig(picture, dpi=120)
+
+
+def plot_curves(record: Path, picture: Path) -> None:
+    """Draw loss, learning rate and validation figures of a training record over its steps.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    import pandas as pd
+
+    figure = _figure(8, 6)
+    above, below = figure.subplots(2, 1, sharex=True)
+    rows = pd.read_csv(record)
+    above.semilogy(rows["step"], rows["loss"])
+    above.set_ylabel("loss (WBCE)")
+    rates = above.twinx()
+    rates.plot(rows["step"], rows["lr"], color="tab:grey", linewidth=0.8)
+    rates.set_ylabel("learning rate")
+    for name in ("precision", "recall", "f1"):
+        validated = rows.dropna(subset=[name])
+        below.plot(validated["step"], validated[name], label=name, marker=".")
+    below.set(xlabel="step", ylabel="validation", ylim=(0, 1))
+    below.legend(loc="lower right")
+    figure.savefig(picture, dpi=120)
+
+
+def _figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("a picture needs matplotlib: pip install 'tracknet[train]'") from error
+    return Figure(figsize=(width, height), layout="constrained")

@@ -79,6 +79,7 @@ def train(
     from importlib.util import find_spec
 
     from tracknet.commands.console import print_training, progress
+    from tracknet.commands.scores import plot_curves
     from tracknet.jobs.train import (
         TrainSettings,
         key_values,
@@ -86,8 +87,7 @@ def train(
         train_model,
         training_config,
     )
-    from tracknet.pipeline.training import Progress
-    from tracknet.pipeline.training.state import plot_curves
+    from tracknet.pipeline.training import Report
 
     settings = TrainSettings(
         root=root,
@@ -110,9 +110,8 @@ def train(
     )
     with progress("decoding") as report:
 
-        def on_progress(step: Progress) -> None:
-            row = step.report
-            total = round(row.step / step.share_done) if step.share_done else row.step
+        def on_progress(row: Report, share: float) -> None:
+            total = round(row.step / share) if share else row.step
             score = "" if row.f1 is None else f", F1 {row.f1:.4f}"
             skipped = f", {row.skipped} steps skipped (not finite)" if row.skipped else ""
             note = f"loss {row.loss:.6f}{score}, {row.images_per_second:.0f} images/s{skipped}"

@@ -23,7 +23,6 @@ from tracknet.jobs.cluster import count_gpus, ray_session
 from tracknet.pipeline.datasets import (
     Clip,
     LabelledClip,
-    WindowedDataset,
     by_split,
     find_clips,
     hold_out,
@@ -36,20 +35,18 @@ from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.training import (
     RECIPES,
-    Progress,
     TrainConfig,
     TrainResult,
     train,
     with_changes,
 )
-from tracknet.pipeline.training.state import Report, read_record
+from tracknet.pipeline.training.run import BEST, FINAL, RECORD, OnProgress, Source
+from tracknet.pipeline.training.state import read_record
 from tracknet.schemas import parquet
 
 Split = Literal["auto", "index", "match", "clip", "paper"]
-Source = Sequence[LabelledClip] | WindowedDataset
-OnProgress = Callable[[Progress], None]
 OnClip = Callable[[int, int], None]
-_RUN, _RESULT, _RECORD = "run.json", "result.json", "record.csv"
+_RUN = "run.json"
 _DECISIVE = ("arch", "model", "config", "split", "extra")  # the rest may change on resuming
 _POLL_S = 1.0
 
@@ -158,7 +155,7 @@ def train_model(
     *,
     fresh: bool = False,
     on_clip: OnClip = lambda done, total: None,
-    on_progress: OnProgress = lambda _: None,
+    on_progress: OnProgress = lambda report, share: None,
 ) -> TrainResult:
     """Train, or go on training.
 
@@ -166,7 +163,7 @@ def train_model(
         settings: of the run.
         fresh: start over instead of resuming what `settings.out` holds.
         on_clip: called with clips decoded and their number.
-        on_progress: called after each report of the run.
+        on_progress: see `pipeline.training.train`.
 
     Raises:
         InputError: see `pipeline.training.train`; or nothing can be held out.
@@ -183,7 +180,7 @@ def train_model(
 def _refuse_another_run(settings: TrainSettings) -> None:
     """Raise InputError if the folder holds a run, begun by its record, of other settings."""
     path, wanted = settings.out / _RUN, settings.document()
-    if not path.exists() or not (settings.out / _RECORD).exists():
+    if not path.exists() or not (settings.out / RECORD).exists():
         return
     found = json.loads(path.read_text("utf-8"))
     changed = [name for name in _DECISIVE if found.get(name) != wanted[name]]
@@ -264,6 +261,8 @@ def _train_on_ray(
 
     # Decoded before several processes would, and before a GPU is held.
     sources(settings, window_spec(build(settings.arch, settings.model)), on_clip)
+    if fresh:
+        (settings.out / RECORD).unlink(missing_ok=True)  # `_following` would tell of the old run
     with ray_session(settings.processes + 1), _following(settings, on_progress):
         trainer = TorchTrainer(
             _work,
@@ -277,30 +276,30 @@ def _train_on_ray(
             trainer.fit()
         except Exception as error:  # whatever Ray Train raises, its cause is what matters
             raise TrackNetError(f"training in {settings.out} failed: {_cause(error)}") from error
-    result = json.loads((settings.out / _RESULT).read_text("utf-8"))
-    paths = {name: Path(result[name]) for name in ("best", "final", "record")}
-    return TrainResult(**(result | paths))
+    rows = read_record(settings.out / RECORD)
+    best_f1 = max((row.f1 for row in rows if row.f1 is not None), default=None)
+    files = (settings.out / name for name in (BEST, FINAL, RECORD))
+    return TrainResult(rows[-1].step, rows[-1].seconds, best_f1, *files)
 
 
 def _work(loop: dict[str, Any]) -> None:
     """The training loop of one process of Ray Train."""
-    import ray.train
     from ray.train.torch import get_device
 
-    settings: TrainSettings = loop["settings"]
-    result = train_here(
-        settings, str(get_device()), loop["fresh"], lambda done, total: None, lambda _: None
+    train_here(
+        loop["settings"],
+        str(get_device()),
+        loop["fresh"],
+        on_clip=lambda done, total: None,
+        on_progress=lambda report, share: None,
     )
-    if ray.train.get_context().get_world_rank() == 0:
-        document = json.loads(json.dumps(asdict(result), default=str))
-        parquet.write_json(document, settings.out / _RESULT)
 
 
 @contextmanager
 def _following(settings: TrainSettings, on_progress: OnProgress) -> Iterator[None]:
     """Tell of the rows that process 0 adds to the record, until the run ends."""
     ended = threading.Event()
-    record = settings.out / _RECORD
+    record, steps = settings.out / RECORD, settings.config.steps
 
     def follow() -> None:
         told, over = 0, False
@@ -308,7 +307,7 @@ def _following(settings: TrainSettings, on_progress: OnProgress) -> Iterator[Non
             over = ended.wait(_POLL_S)  # and once more after the end
             rows = read_record(record) if record.exists() else []
             for row in rows[told:]:
-                on_progress(_progress(row, settings.config))
+                on_progress(row, row.step / steps if steps else 0.0)
             told = len(rows)
 
     thread = threading.Thread(target=follow, name="record")
@@ -318,10 +317,6 @@ def _following(settings: TrainSettings, on_progress: OnProgress) -> Iterator[Non
     finally:
         ended.set()
         thread.join()
-
-
-def _progress(row: Report, config: TrainConfig) -> Progress:
-    return Progress(row, row.step / config.steps if config.steps else 0.0)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,13 @@ def undisturbed(
     done = run("track", archive, "--out", out, "--weights", tiny_weights, "--json")
     assert done.returncode == 0, done.stderr
     return out, json.loads(done.stdout)
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Iterator[None]:
+    """What `tracknet` commands that ran in this process made of the log is undone."""
+    yield
+    log = logging.getLogger("tracknet")
+    log.propagate = True
+    for handler in log.handlers[:]:
+        log.removeHandler(handler)

@@ -7,9 +7,13 @@ a part of the header changed) and read as tracking reads them, but without Ray. 
 
     refused      no video could be made of it, and the error says why
     named        its index or its report says that something is missing or patched up
-    whole        nothing is said, so every frame must be there, with the number that was drawn on it
+    whole        nothing is said, and every frame that its index promises decodes
+    unnoticed    whole, but the numbers drawn on its pictures are not those of the sound file: most
+                 formats have no checksum, so that a changed byte can give another picture, and a
+                 file can end, or lack a frame, where it might well have been made so
 
-A failed file is kept, and its name and the seed are printed.
+A file is a failure when it hangs, ends the run, or has frames that are neither there nor named.  It
+is kept, and its name and the seed are printed.
 """
 
 from __future__ import annotations
@@ -29,7 +33,6 @@ from tracknet.pipeline.errors import VideoError
 
 FRAMES = 24
 SUFFIXES = (".mp4", ".mkv", ".ts", ".avi")
-WRONG = 0.1  # share of a whole file's frames whose number may be misread: a bit flip may hit it
 
 
 class Failure(Exception):
@@ -58,7 +61,7 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def judge(decoder: Decoder, path: Path) -> str:
-    """What became of a file: refused, named or whole.
+    """What became of a file: refused, named, whole or unnoticed.
 
     Raises:
         Failure: it is none of them.
@@ -75,7 +78,9 @@ def judge(decoder: Decoder, path: Path) -> str:
     named = video.damage or reader.report.damage
     if not named and frames != video.frames:
         raise Failure(f"{frames} of {video.frames} frames, and nothing is said")
-    return "named" if named else "whole"
+    if named:
+        return "named"
+    return "whole" if numbers == list(range(FRAMES)) else "unnoticed"
 
 
 def fuzz(folder: Path, files: int, seed: int) -> Counter[str]:

@@ -71,7 +71,7 @@ def labelled_clip(visibility: list[int], name: str = "c", sport: str = "s") -> L
     seen = np.array(visibility, np.int8)
     frames = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 4, 8, 3))
     xy = np.where(seen[:, None] > 0, np.stack([np.arange(n) * 2.0, np.ones(n)], axis=1), np.nan)
-    clip = Clip(sport, "m", name, Path(name), Path(name), "tracknetv2", 16, 8, n)
+    clip = Clip(sport, "m", name, Path(name), Path(name), 16, 8, n)
     return LabelledClip(clip, frames, seen, xy)
 
 
@@ -84,7 +84,6 @@ def test_both_layouts_under_one_root(written_root: Path) -> None:
         "tennis/game1/Clip1",
     ]
     assert {(clip.size, clip.frames) for clip in clips} == {((128, 72), FRAMES)}
-    assert [clip.layout for clip in clips] == ["tracknetv2"] * 3 + ["tennis"]
     assert clips[1].labels.name == "r2.csv"
 
 
@@ -99,7 +98,8 @@ def test_index_names_clips_and_splits(root: Path) -> None:
     )
     clips = find_clips(root)
     assert [clip.name for clip in by_split(clips, "train")] == ["r1"]
-    assert [clip.match for clip in by_split(clips, "test", "unseen_venue")] == ["match2"]
+    assert [clip.match for clip in by_split(clips, "test")] == ["match2"]
+    assert clips[1].test_set == "unseen_venue"
     with pytest.raises(InputError, match="no clip is in split 'val'"):
         by_split(clips, "val")
 
@@ -170,7 +170,7 @@ def test_pictures_are_decoded_like_videos(written_root: Path, tmp_path: Path) ->
 
 def test_a_rotated_video_is_cached_as_displayed(tmp_path: Path) -> None:
     video = make_video(tmp_path / "r.mp4", 3, rotation=90)
-    clip = Clip("s", "m", "r", video, video, "tracknetv2", 72, 128, 3)
+    clip = Clip("s", "m", "r", video, video, 72, 128, 3)
     frames = cached_frames(clip, tmp_path / "cache", width=36, height=64)
     assert frames.shape == (3, 64, 36, 3)
 

@@ -21,6 +21,7 @@ from tests.videos import (
     set_mp4_rotation,
     truncate,
 )
+from tracknet.jobs.sources import find_sources
 from tracknet.pipeline.decoding import decoder as decoder_module
 from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
 from tracknet.pipeline.decoding.probe import decode_all, list_pictures
@@ -190,6 +191,7 @@ def test_pictures_in_a_folder_are_a_clip(decoder, tmp_path, suffix):
     (tmp_path / f"0{suffix}").write_bytes(b"")
     (tmp_path / f"7{suffix}").write_bytes(b"broken")
     (tmp_path / f"._8{suffix}").write_bytes(b"what macOS leaves")
+    assert find_sources([str(tmp_path)]) == [tmp_path]
     video = decoder.probe(tmp_path)
     frames, pictures, missing, reports = read_all(decoder, video)
     assert [path.stem for path in list_pictures(tmp_path)] == [str(i) for i in range(12)]

@@ -88,6 +88,20 @@ def test_examples_in_docstrings(file):
     assert doctest.testmod(module).failed == 0
 
 
+# What may touch FFmpeg outside of the process that has a deadline and a memory limit.
+WRITERS = {"pipeline/pictures/encode.py", "jobs/benchmark/loop.py"}
+STOPWATCH = {"jobs/benchmark/stages.py"}  # measures what that process costs
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_only_the_decoder_process_opens_videos(file):
+    if not file.startswith("pipeline/decoding/") and file not in WRITERS | STOPWATCH:
+        names = set(imported(ROOT / file))
+        opening = {f"tracknet.pipeline.decoding.probe.{n}" for n in ("probe", "decode_all")}
+        assert not names & opening
+        assert not {name.split(".")[0] for name in names} & {"av", "decord"}
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import sys\n"

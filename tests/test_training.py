@@ -18,13 +18,13 @@ from tracknet.pipeline.errors import InputError, TrackNetError
 from tracknet.pipeline.models import BUILDERS, Builder, build
 from tracknet.pipeline.models.checkpoint import describe, load_model, save_model
 from tracknet.pipeline.models.v2 import TrackNetV2, V2Config
-from tracknet.pipeline.training import Progress, TrainResult, train
+from tracknet.pipeline.training import Report, TrainResult, train
 from tracknet.pipeline.training.augment import Augment
 from tracknet.pipeline.training.batches import BatchConfig
 from tracknet.pipeline.training.config import FAST, PAPER, TrainConfig
 from tracknet.pipeline.training.run import _groups, _moving
 from tracknet.pipeline.training.start import widen
-from tracknet.pipeline.training.state import plot_curves, read_record
+from tracknet.pipeline.training.state import read_record
 from tracknet.pipeline.training.validation import validate, validation_windows
 
 HEIGHT, WIDTH = 48, 80
@@ -66,7 +66,7 @@ def rally(n: int = 14, absent: tuple[int, ...] = (3, 4), seed: int = 0) -> Label
     for picture, (x, y) in zip(frames, xy, strict=True):
         picture[(columns - x) ** 2 + (rows - y) ** 2 <= 6] = (240, 255, 120)
     visibility = np.where(np.isnan(xy[:, 0]), 0, 1).astype(np.int8)
-    clip = Clip("s", "m", f"r{seed}", Path(), Path(), "tracknetv2", WIDTH, HEIGHT, n)
+    clip = Clip("s", "m", f"r{seed}", Path(), Path(), WIDTH, HEIGHT, n)
     return LabelledClip(clip, frames, visibility, xy)
 
 
@@ -79,8 +79,8 @@ def run(config: TrainConfig, out: Path, arch: str = "v5", **kwargs: object) -> T
 def run_and_die(out: str, step: int) -> None:
     """For a child process: train, and be killed without warning at a step."""
 
-    def die(progress: Progress) -> None:
-        if progress.report.step >= step:
+    def die(report: Report, share: float) -> None:
+        if report.step >= step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     torch.set_num_threads(1)
@@ -136,14 +136,14 @@ def test_a_tiny_model_learns_twelve_windows_by_heart(tmp_path: Path) -> None:
 
 
 def test_a_run_leaves_weights_a_record_and_curves(tmp_path: Path) -> None:
-    seen: list[Progress] = []
-    result = run(TINY, tmp_path, on_progress=seen.append)
+    seen: list[tuple[Report, float]] = []
+    result = run(TINY, tmp_path, on_progress=lambda *told: seen.append(told))
     assert result.steps == 6
     rows = read_record(result.record)
     assert [row.step for row in rows] == [2, 3, 4, 6]
-    assert [progress.report for progress in seen] == rows
+    assert [report for report, _ in seen] == rows
     assert [row.precision is not None for row in rows] == [False, True, False, True]
-    assert seen[-1].share_done == 1
+    assert seen[-1][1] == 1
     info = describe(result.final)
     assert info.arch == "v5"
     assert info.training["steps"] == 6
@@ -151,16 +151,11 @@ def test_a_run_leaves_weights_a_record_and_curves(tmp_path: Path) -> None:
     assert result.best.exists()
 
 
-def test_curves(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="curves need the extra 'train'")
+def test_a_record_ends_at_its_last_whole_line(tmp_path: Path) -> None:
     header = "step,seconds,lr,loss,precision,recall,f1,images_per_second,skipped\n"
     record = tmp_path / "record.csv"
-    record.write_text(header)
-    with pytest.raises(InputError, match="no rows"):
-        plot_curves(record, tmp_path / "curves.png")
     record.write_text(header + "1,1.0,0.001,0.2,,,,9.0,0\n2,2.0,0.001,0.1,0.5,0.5,0.5,9.0,0\n3,2.0")
-    plot_curves(record, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert [row.step for row in read_record(record)] == [1, 2]
     record.write_text("a,b\n")
     with pytest.raises(InputError, match="not a training record"):
         read_record(record)
@@ -242,18 +237,18 @@ def test_steps_that_are_not_finite_change_nothing_and_are_counted(
 ) -> None:
     model = Exploding(3, 4)
     monkeypatch.setitem(BUILDERS, "v2", Builder(Exploding, V2Config))
-    seen: list[Progress] = []
+    seen: list[Report] = []
     config = replace(TINY, report_every=1, validate_every=6, steps=6)
 
-    def look(progress: Progress) -> None:
-        seen.append(progress)
+    def look(report: Report, share: float) -> None:
+        seen.append(report)
 
     with pytest.raises(TrackNetError, match="step 3: neither loss nor gradients have been finite"):
         train(config, model, [rally()], [rally()], tmp_path / "each", on_progress=look)
     model = Exploding(3, 4)
     config = replace(config, report_every=6)
     result = train(config, model, [rally()], [rally()], tmp_path / "some", on_progress=look)
-    assert [progress.report.skipped for progress in seen] == [0, 0, 2]
+    assert [report.skipped for report in seen] == [0, 0, 2]
     assert read_record(result.record)[-1].skipped == 2
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
 

@@ -23,7 +23,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,6 @@ from tracknet.pipeline.decoding.decoder import Decoder
 from tracknet.pipeline.decoding.probe import list_pictures
 from tracknet.pipeline.errors import InputError
 
-Layout = Literal["tracknetv2", "tennis"]
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm"}
 _TENNIS_LABELS = "Label.csv"
 _INDEX = "clips.csv"
@@ -45,7 +44,6 @@ class Clip:
         sport, match, name: who it is; unique together under a root.
         source: a video file or a folder of frames.
         labels: its label file.
-        layout: how both are laid out.
         width, height: source px, as displayed.
         frames: frames that the container presents.
         split: "train", "val", "test" or "" if unknown.
@@ -57,7 +55,6 @@ class Clip:
     name: str
     source: Path
     labels: Path
-    layout: Layout
     width: int
     height: int
     frames: int
@@ -91,7 +88,7 @@ def find_clips(root: Path) -> list[Clip]:
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder")
-    places = {place.key: place for place in _places(root)}
+    places = {place[:3]: place for place in _places(root)}
     if not places:
         raise InputError(
             f"{root}: no labelled clip found; expected MATCH/video/NAME.mp4 with "
@@ -102,20 +99,20 @@ def find_clips(root: Path) -> list[Clip]:
         if index.exists():
             clips = list(_from_index(index, places, decoder))
         else:
-            clips = [_probed(place, decoder) for place in places.values()]
+            clips = [place.probed(decoder) for place in places.values()]
     return sorted(clips, key=lambda clip: clip.key)
 
 
-def by_split(clips: Sequence[Clip], split: str, test_set: str | None = None) -> list[Clip]:
-    """The clips of one split, or of one test set of it.
+def by_split(clips: Sequence[Clip], split: str) -> list[Clip]:
+    """The clips of one split.
 
     Raises:
         InputError: there is none.
     """
-    chosen = [c for c in clips if c.split == split and test_set in (None, c.test_set)]
+    chosen = [clip for clip in clips if clip.split == split]
     if not chosen:
         known = sorted({c.split for c in clips} - {""})
-        raise InputError(f"no clip is in split {split!r} {test_set or ''}; splits here: {known}")
+        raise InputError(f"no clip is in split {split!r}; splits here: {known}")
     return chosen
 
 
@@ -144,46 +141,40 @@ def hold_out(
     return [replace(c, split="val" if unit_of[c.key] in held else "train") for c in clips]
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a clip lies: all that names alone tell."""
+class _Place(NamedTuple):
+    """Where a clip lies: all that names alone tell, and the first fields of a `Clip`."""
 
-    key: tuple[str, str, str]
+    sport: str
+    match: str
+    name: str
     source: Path
     labels: Path
-    layout: Layout
+
+    def probed(self, decoder: Decoder, split: str = "", test_set: str = "") -> Clip:
+        video = decoder.probe(self.source)
+        return Clip(*self, video.width, video.height, video.frames, split, test_set)
 
 
 def _places(root: Path) -> Iterator[_Place]:
     # Absolute, so that a root given as "." still has a name to call the sport by.
     for folder in sorted(p for p in root.resolve().rglob("*") if p.is_dir()):
+        sport, match = folder.parents[1].name, folder.parent.name
+        labels = folder / _TENNIS_LABELS
         if folder.name == "video":
-            yield from _match_places(folder)
-        elif (folder / _TENNIS_LABELS).exists():
-            key = (folder.parents[1].name, folder.parent.name, folder.name)
-            yield _Place(key, folder, folder / _TENNIS_LABELS, "tennis")
+            for video in sorted(folder.iterdir()):
+                if video.suffix.lower() in VIDEO_SUFFIXES:
+                    yield _Place(sport, match, video.stem, video, _labels_of(video))
+        elif labels.exists():
+            yield _Place(sport, match, folder.name, folder, labels)
 
 
-def _match_places(video_folder: Path) -> Iterator[_Place]:
-    match = video_folder.parent
-    for video in sorted(video_folder.iterdir()):
-        if video.suffix.lower() not in VIDEO_SUFFIXES:
-            continue
-        candidates = [match / "csv" / f"{video.stem}{end}" for end in ("_ball.csv", ".csv")]
-        labels = next((path for path in candidates if path.exists()), None)
-        if labels is None:
-            raise InputError(f"{video}: no label file; expected {candidates[0]}")
-        yield _Place((match.parent.name, match.name, video.stem), video, labels, "tracknetv2")
-
-
-def _probed(place: _Place, decoder: Decoder, split: str = "", test_set: str = "") -> Clip:
-    video = decoder.probe(place.source)
-    return _clip(place, video.width, video.height, video.frames, split, test_set)
-
-
-def _clip(place: _Place, width: int, height: int, frames: int, split: str, test_set: str) -> Clip:
-    where = (place.source, place.labels, place.layout)
-    return Clip(*place.key, *where, width, height, frames, split, test_set)
+def _labels_of(video: Path) -> Path:
+    csv_folder = video.parents[1] / "csv"
+    candidates = [csv_folder / f"{video.stem}{end}" for end in ("_ball.csv", ".csv")]
+    labels = next((path for path in candidates if path.exists()), None)
+    if labels is None:
+        raise InputError(f"{video}: no label file; expected {candidates[0]}")
+    return labels
 
 
 def _from_index(
@@ -209,9 +200,9 @@ def _indexed(place: _Place, row: dict[str, str], decoder: Decoder) -> Clip:
     try:
         width, height, frames = (int(row[name]) for name in ("width", "height", "frames"))
     except (KeyError, TypeError, ValueError):
-        return _probed(place, decoder, split, test_set)
+        return place.probed(decoder, split, test_set)
     # Probing a hundred videos takes a quarter of a minute; decoding checks the numbers anyway.
-    return _clip(place, width, height, frames, split, test_set)
+    return Clip(*place, width, height, frames, split, test_set)
 
 
 def check_pictures(folder: Path) -> list[Path]:

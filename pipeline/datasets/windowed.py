@@ -52,14 +52,6 @@ class LabelledClip:
     visibility: NDArray[np.int8]
     xy_source: NDArray[np.float64]
 
-    def __post_init__(self) -> None:
-        n = len(self.frames)
-        if self.visibility.shape != (n,) or self.xy_source.shape != (n, 2):
-            raise ValueError(
-                f"{self.clip}: {n} frames, visibility {self.visibility.shape}, "
-                f"positions {self.xy_source.shape}"
-            )
-
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """[N], True where there is a label."""

@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tracknet.pipeline.spec import Box
 
@@ -37,7 +37,7 @@ def shown_part(path: Path, containers: set[str], place: int) -> Box | None:
     try:
         with path.open("rb") as file:
             parts = list(read(file, (0, os.fstat(file.fileno()).st_size)))
-    except (struct.error, IndexError, ZeroDivisionError):
+    except (struct.error, ZeroDivisionError):
         return None
     return parts[place] if place < len(parts) else None
 
@@ -59,12 +59,12 @@ def _elements(file: BinaryIO, span: Span) -> Iterator[tuple[int, Span]]:
     while at < stop:
         file.seek(at)
         head = file.read(12)
-        if len(head) < 2 or not head[0]:
+        name_bytes = 9 - head[0].bit_length() if head else 9
+        if name_bytes > 4 or len(head) <= name_bytes:
             return
-        name_bytes = 9 - head[0].bit_length()
         size_bytes = 9 - head[name_bytes].bit_length()
         field = head[name_bytes : name_bytes + size_bytes]
-        if name_bytes > 4 or len(field) < size_bytes or size_bytes > 8:
+        if size_bytes > 8 or len(field) < size_bytes:
             return
         size = int.from_bytes(field, "big") & ((1 << 7 * size_bytes) - 1)
         start = at + name_bytes + size_bytes
@@ -142,5 +142,5 @@ def _clean_aperture(file: BinaryIO, at: int, stored: tuple[int, int]) -> Box:
     return Box(round(left), round(top), round(width), round(height))
 
 
-def _first(items: Iterator[tuple], wanted: object) -> Span:  # type: ignore[type-arg]
+def _first(items: Iterator[tuple[Any, Span]], wanted: object) -> Span:
     return next((span for name, span in items if name == wanted), (0, 0))

@@ -28,7 +28,8 @@ import resource
 import signal
 import sys
 import time
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ from tracknet.pipeline.spec import Box
 # "Packet corrupt" is the demuxer's guess at every joint, and the decoder knows better.
 _PICTURE_COMPLAINT = b"Premature end of JPEG", b"Corrupt JPEG data: premature", b"bad Huffman"
 _COMPLAINT = re.compile(
-    rb"^\[[\w,/ ]+ @ 0x[0-9a-f]+\] (?!mmco: unref|Packet corrupt)(.*)", re.MULTILINE
+    r"^\[([\w,/ ]+) @ 0x[0-9a-f]+\] (?!mmco: unref|Packet corrupt)(.*)", re.MULTILINE
 )
 
 
@@ -195,11 +196,15 @@ class FrameSink:
             self.batch = []
 
 
-def complaints() -> list[str]:
-    """What was written to this process's standard error about damage in this request."""
+def complaints(by: str | None = None) -> list[str]:
+    """What was written to this process's standard error about damage in this request.
+
+    Args:
+        by: FFmpeg's name of the part that complains; None for all.
+    """
     size = os.fstat(2).st_size
-    text = os.pread(2, min(size, 1 << 20), 0) if size else b""
-    return [line.decode(errors="replace") for line in _COMPLAINT.findall(text)]
+    text = os.pread(2, min(size, 1 << 20), 0).decode(errors="replace") if size else ""
+    return [line for part, line in _COMPLAINT.findall(text) if by in (None, part)]
 
 
 def decode_with_decord(request: Request, sink: FrameSink) -> None:
@@ -270,8 +275,11 @@ def decode_with_pyav(request: Request, sink: FrameSink, channel: Channel) -> Non
     """Decode `[start, stop)` with FFmpeg directly: slower, and every picture brings its PTS."""
     with open_video(request.path) as container:
         stream = video_stream(container)
+        frames: Iterable[tuple[int, av.VideoFrame]]
         if request.seekable:
-            frame_of = {int(pts): request.key.frame + i for i, pts in enumerate(request.pts)}
+            frame_of: dict[int | None, int] = {
+                int(pts): request.key.frame + i for i, pts in enumerate(request.pts)
+            }
             packets = packets_from_keyframe(container, stream, request.key)
             frames = ((frame_of.get(f.pts, -1), f) for f in decode_packets(packets, stream))
         else:  # counted by `probe` in the same way
@@ -344,6 +352,9 @@ def _answer(message: dict[str, Any], payload: bytes, channel: Channel) -> None:
     path = Path(message["path"])
     if message["op"] == "probe":
         video = probe(path, channel.alive)
+        # Matroska's demuxer skips what it cannot read, and tells nobody else.
+        if video.damage is None and (skipped := complaints("matroska,webm")):
+            video = replace(video, damage=f"damaged container: {skipped[0]}")
         header = {f.name: getattr(video, f.name) for f in fields(video)
                   if f.name not in ("pts", "keyframes", "time_base")}  # fmt: skip
         header["n_frames"] = video.frames

@@ -1,14 +1,18 @@
 """Decoding that can be killed: the parent's side of the decoder process.
 
 `Decoder` owns one child process (`pipeline.decoding.child`), gives it a deadline for every sign of
-progress and a memory limit, replaces it after a while, and tries again when it dies.  Because
-frames do not depend on where decoding started, a second attempt goes on at the first frame that
-was not delivered:
+progress and a memory limit, replaces it after a while, and tries again when it dies.  Frames of a
+sound video do not depend on where decoding started, so a second attempt goes on at the first frame
+that was not delivered:
 
     Decord  ->  Decord again, in a new process  ->  PyAV  ->  give up, and say so
 
 Damage that FFmpeg reports skips straight to PyAV, which tells frame by frame what is missing.  So
 does a video whose pictures cannot be counted (`Video.paired`) or are cropped for display.
+
+In a damaged group of pictures (from a keyframe to the next) they may depend on it: what FFmpeg
+patches up with depends on what it decoded before, and which decoder takes over on where the
+attempt began.  So rows are the same to the bit for any shard length, but for frames of such groups.
 
 The video's faults and the machine's are told apart.  A child that the operating system stopped
 (no memory, no room) or that met an error of the operating system raises `MachineError`.  Before

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import cv2
@@ -76,8 +77,9 @@ class Geometry:
         """
         if self.crop is not None:
             left, top, wide, high = self.crop
-            part = frame.to_ndarray(format="rgb24")[top : top + high, left : left + wide]
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(part), format="rgb24")
+            part: Any = frame.to_ndarray(format="rgb24")[top : top + high, left : left + wide]
+            part = np.ascontiguousarray(part, np.uint8)
+            frame = av.VideoFrame.from_ndarray(part, format="rgb24")
         size = self.scaled_size(width, height)
         scaled = frame.reformat(*size, format="rgb24", interpolation=_SCALER)
         return self.place(scaled.to_ndarray(), width, height)
@@ -133,7 +135,8 @@ def geometry_of(
 
 def display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
     """The display matrix of a frame, int32 `[3, 3]`; None where there is none."""
-    for data in frame.side_data:
+    side_data: Any = frame.side_data
+    for data in side_data:
         if data.type is SideData.DISPLAYMATRIX:
             return np.frombuffer(bytes(data), np.int32, count=9).reshape(3, 3)
     return None

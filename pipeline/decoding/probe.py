@@ -40,7 +40,7 @@ from tracknet.pipeline.errors import MachineError, VideoError
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _REHEARSAL_PACKETS = 48
 _HIDDEN_FRAME_CODECS = {"vp8"}  # alternate reference frames are packets that are never shown
-_INDEXED_CONTAINERS = {"mov", "mp4"}  # the header lists every sample, so a short file is cut off
+_INDEXED_CONTAINERS = {"mov", "mp4", "avi"}  # whose header lists every frame
 _NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: a raw stream
 _NO_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails  # cover art
 _TURN = 1 << 33  # where the clock of a transport stream starts again at 0
@@ -219,15 +219,16 @@ class _Packets:
     Attributes:
         pts, dts: ticks, None where the container has none.
         discarded: PTS of packets that are decoded, never shown (an edit list plays only a part).
-        keys: PTS and DTS of keyframes.
+        keys, key_places: PTS and DTS of keyframes, and their places.
         corrupt: places of packets that the demuxer found incomplete.
         error: what ended the reading before the end, in words.
     """
 
     pts: list[int | None] = field(default_factory=list)
     dts: list[int | None] = field(default_factory=list)
-    discarded: set[int | None] = field(default_factory=set)
+    discarded: set[int] = field(default_factory=set)
     keys: list[tuple[int, int]] = field(default_factory=list)
+    key_places: set[int] = field(default_factory=set)
     corrupt: list[int] = field(default_factory=list)
     error: str | None = None
 
@@ -258,8 +259,10 @@ def _read_packets(
                 continue
             if packet.is_corrupt:
                 found.corrupt.append(len(found.pts))
-            if packet.is_discard:
+            if packet.is_discard and packet.pts is not None:
                 found.discarded.add(packet.pts)
+            if packet.is_keyframe:
+                found.key_places.add(len(found.pts))
             if packet.is_keyframe and packet.pts is not None:
                 found.keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
             found.pts.append(packet.pts)
@@ -277,10 +280,16 @@ def _missing(
     """What the container announces but does not hold, in words; None where it is whole."""
     if packets.error is not None:
         return packets.error
-    last = len(packets.pts) - 1
-    if last in packets.corrupt:
-        return f"cut off: packet {last} is incomplete"
-    if containers & _INDEXED_CONTAINERS and announced > len(packets.pts):
+    n_packets = len(packets.pts)
+    if n_packets - 1 in packets.corrupt:
+        return f"cut off: packet {n_packets - 1} is incomplete"
+    # Up to two packets (FFmpeg's parser lags) in front of a keyframe it is but the joint of two
+    # recordings; if more is missing there, the decoder says so.
+    if lost := [n for n in packets.corrupt if packets.key_places.isdisjoint((n + 1, n + 2))]:
+        return f"{len(lost)} packets are incomplete, the first is {lost[0]}"
+    if "avi" in containers:  # whose header counts dropped frames, too
+        n_packets = max([n_packets, *(t + 2 for t in packets.dts if t is not None)])
+    if containers & _INDEXED_CONTAINERS and announced > n_packets:
         return f"cut off: the header lists {announced} frames, {len(packets.pts)} are in the file"
     expected = announced_bytes(path, containers)
     if expected is not None and size_bytes < expected:
@@ -296,7 +305,8 @@ def _index(packets: _Packets, rehearsal: _Rehearsal) -> tuple[np.ndarray, np.nda
     Frame 0 stands for the start of the file, decoded from the first PTS that is not lost.
     """
     fed = np.sort(np.array([t for t in packets.pts if t not in rehearsal.lost], dtype=np.int64))
-    times = fed[~np.isin(fed, list(packets.discarded))]
+    hidden = np.array(list(packets.discarded), dtype=np.int64)
+    times = fed[~np.isin(fed, hidden)]
     table = {0: (int(fed[0]), int(fed[0]))}
     for pts, dts in sorted(packets.keys):
         frame = int(np.searchsorted(times, pts))
@@ -327,7 +337,8 @@ def _rehearse(path: Path) -> _Rehearsal:
     rehearsal = _Rehearsal()
     with open_video(path) as container:
         stream = video_stream(container)
-        expected, found = [], []
+        expected: list[Any] = []  # ticks; None is seen to below
+        found: list[Any] = []
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
                 expected.append(packet.pts)

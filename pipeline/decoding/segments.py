@@ -88,8 +88,9 @@ def packets_from_keyframe(
         VideoError: the container's seek went past the keyframe.
     """
     if key.frame == 0:
-        packets = (p for p in container.demux(stream) if p.size and p.pts is not None)
-        yield from (p for p in packets if p.pts >= key.pts)
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None and packet.pts >= key.pts:
+                yield packet
         return
     container.seek(key.dts, stream=stream)
     started = False

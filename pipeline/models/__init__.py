@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.models.blocks import HeatmapConfig
 from tracknet.pipeline.models.v1 import TrackNetV1, V1Config
 from tracknet.pipeline.models.v2 import TrackNetV2, V2Config
 from tracknet.pipeline.models.v3 import InpaintNet, InpaintNetConfig, TrackNetV3, V3Config
-from tracknet.pipeline.models.v3_attention import TrackNetV3Attention, V3AttentionConfig
+from tracknet.pipeline.models.v3_attention import TrackNetV3Attention
 from tracknet.pipeline.models.v4 import TrackNetV4, V4Config
 from tracknet.pipeline.models.v5 import TrackNetV5, V2WithMDD, V2WithRSTR, V5Config
 
@@ -36,7 +37,7 @@ BUILDERS: dict[str, Builder] = {
     "v1": Builder(TrackNetV1, V1Config),
     "v2": Builder(TrackNetV2, V2Config),
     "v3": Builder(TrackNetV3, V3Config),
-    "v3_attention": Builder(TrackNetV3Attention, V3AttentionConfig),
+    "v3_attention": Builder(TrackNetV3Attention, HeatmapConfig),
     "v4": Builder(TrackNetV4, V4Config),
     "v5": Builder(TrackNetV5, V5Config),
     "v2_mdd": Builder(V2WithMDD, V2Config),

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -177,32 +177,26 @@ def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], nam
     """Raise one WeightsError that names every key that is missing, surplus, of another shape, or
     has values that are no finite numbers.
     """
-    problems = [
-        _listed("missing", expected.keys() - state.keys()),
-        _listed("surplus", state.keys() - expected.keys()),
-        _listed(
-            "wrong shape",
-            (
-                f"{key} {list(state[key].shape)} instead of {list(expected[key].shape)}"
-                for key in state.keys() & expected.keys()
-                if state[key].shape != expected[key].shape
-            ),
-        ),
-        _listed(
-            "NaN or infinity in",
-            (key for key, tensor in state.items() if not bool(tensor.isfinite().all())),
-        ),
-    ]
-    if any(problems):
-        raise WeightsError(f"{name} does not fit: {'; '.join(filter(None, problems))}")
+    problems = {
+        "missing": expected.keys() - state.keys(),
+        "surplus": state.keys() - expected.keys(),
+        "wrong shape": [
+            f"{key} {list(state[key].shape)} instead of {list(expected[key].shape)}"
+            for key in state.keys() & expected.keys()
+            if state[key].shape != expected[key].shape
+        ],
+        "NaN or infinity in": [
+            key for key, tensor in state.items() if not bool(tensor.isfinite().all())
+        ],
+    }
+    found = "; ".join(f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys)
+    if found:
+        raise WeightsError(f"{name} does not fit: {found}")
 
 
-def _listed(problem: str, keys: Iterable[str]) -> str:
-    names = sorted(keys)
-    if not names:
-        return ""
-    more = f" and {len(names) - KEYS_NAMED} more" if len(names) > KEYS_NAMED else ""
-    return f"{problem}: {', '.join(names[:KEYS_NAMED])}{more}"
+def _listed(keys: Collection[str]) -> str:
+    more = f" and {len(keys) - KEYS_NAMED} more" if len(keys) > KEYS_NAMED else ""
+    return ", ".join(sorted(keys)[:KEYS_NAMED]) + more
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -1,17 +1,16 @@
 """TrackNetV3 with attention: the unpublished one, reference [4] of the V5 paper.
 
 TrackNetV3: Beyond TrackNetV2 and First TrackNet Using Attention, 2023.  Known from its report and
-its public code.  Every encoder stage looks at three scales at once, and channel attention weighs
+its public code.  Every encoder stage works on three scales at once, and channel attention weighs
 the skip connections and the decoder's features; it is about three times as slow as V2.
 
->>> model = TrackNetV3Attention(V3AttentionConfig(width=1 / 16))
+>>> model = TrackNetV3Attention(HeatmapConfig(width=1 / 16))
 >>> model(torch.rand(1, 3, 3, 32, 64)).shape
 torch.Size([1, 3, 32, 64])
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -29,11 +28,6 @@ from tracknet.pipeline.models.blocks import (
 )
 
 REDUCTION = 16
-
-
-@dataclass(frozen=True)
-class V3AttentionConfig(HeatmapConfig):
-    """Options of TrackNetV3 with attention; see HeatmapConfig."""
 
 
 class ChannelAttention(nn.Module):
@@ -57,7 +51,7 @@ class ChannelAttention(nn.Module):
 
 
 class MultiScaleBlock(nn.Module):
-    """Three branches that begin with 1x1, 3x3 and 5x5, fused, plus the 3x3 branch as residual."""
+    """Three branches that start with 1x1, 3x3 and 5x5, fused, plus the 3x3 branch as residual."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -81,9 +75,9 @@ class TrackNetV3Attention(HeatmapModel):
 
     source: ClassVar[str] = "TrackNetV3: Beyond TrackNetV2, unpublished report, 2023"
 
-    def __init__(self, config: V3AttentionConfig | None = None) -> None:
+    def __init__(self, config: HeatmapConfig | None = None) -> None:
         super().__init__()
-        self.config: V3AttentionConfig = config or V3AttentionConfig()
+        self.config = config or HeatmapConfig()
         self.spec = self.config.window(frames=3, targets=(0, 1, 2))
         c1, c2, c3, c4 = (scaled(c, self.config.width) for c in UNET_CHANNELS)
         self.upsample = upsampler("nearest")

@@ -300,7 +300,7 @@ class V2WithMDD(HeatmapModel):
 
     def __init__(self, config: V2Config | None = None) -> None:
         super().__init__()
-        self.config: V2Config = config or V2Config()
+        self.config = config or V2Config()
         self.spec = self.config.window(frames=FRAMES, targets=(0, 1, 2))
         self.mdd = MDD()
         self.unet = v2_unet(13, self.config)

@@ -1,4 +1,4 @@
-"""Rallies that were never played: drawn with exact labels, and balls pasted into real pictures.
+"""Synthetic rallies, drawn with exact labels, and balls pasted into real pictures.
 
 Read in this order: `rally` (physics), `player`, `scene`, `film` (drawing), `clips` (for others).
 """

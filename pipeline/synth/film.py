@@ -45,16 +45,6 @@ Layer = tuple[float, Callable[[np.ndarray, int], Cover]]
 """World y of something that stands on the court, and how to paint it on a frame."""
 
 
-@dataclass(frozen=True)
-class Firefly:
-    """A bright spot that sways among the spectators and is no ball; pixels."""
-
-    place: np.ndarray
-    drift: np.ndarray
-    radius: float
-    colour: np.ndarray
-
-
 class Film:
     """Paints the frames of one clip.
 
@@ -84,7 +74,17 @@ class Film:
         self.strides = 4.0 * np.linalg.norm(steps, axis=2).cumsum(axis=1)
         self.shutter = float(rng.uniform(0.1, 0.6))
         self.colour = np.array(ball_colour(sport.shuttle)) * rng.uniform(0.9, 1.05)
-        self.fireflies = _fireflies(rng, width, height)
+        # Bright spots that sway among the spectators and are no ball: where, how far, size, colour.
+        upper, unit = np.array([width, 0.22 * height]), self.scene.pixel
+        self.fireflies = [
+            (
+                rng.uniform(0.02, 0.98, 2) * upper,
+                rng.uniform(0, 22, 2) * unit,
+                rng.uniform(1.2, 3.2, 1) * unit,
+                rng.integers(150, 255, 3).astype(float),
+            )
+            for _ in range(int(rng.integers(0, 5)))
+        ]
         still = np.tile(np.eye(2, 3), (n_frames, 1, 1))
         self.views = self._camera_work(n_frames) if moving_camera else still
 
@@ -103,7 +103,8 @@ class Film:
             paint(picture, i)
         contrast = 0.0 if ball is None else self._paint_ball(picture, ball)
         in_front = [paint(picture, i) for _, paint in layers[behind:]]
-        in_front.append(self._paint_panel(picture))
+        blend(picture, *self.scene.panel)
+        in_front.append(self.scene.panel[0])
         label = NO_BALL if ball is None else self._judge(ball, contrast, in_front)
         return self.scene.finish(picture, self.rng), label
 
@@ -202,21 +203,10 @@ class Film:
                 near = np.exp(-((late / 0.13) ** 2))
                 goal = np.array([hit.point[0] - x, hit.point[2] - 1.42])
                 reach = (1 - near) * reach + near * goal
-        return Pose(
-            feet=(float(feet[0]), float(feet[1])),
-            scale=float(feet[2]),
-            stride=float(self.strides[player, i]),
-            reach=(float(reach[0]), float(reach[1])),
-            facing=facing,
-        )
+        return Pose(feet[:2], feet[2], self.strides[player, i], reach, facing)
 
     def _paint_net(self, picture: np.ndarray, i: int) -> Cover:
         cover, paint = self.scene.net(self.views[i])
-        blend(picture, cover, paint)
-        return cover
-
-    def _paint_panel(self, picture: np.ndarray) -> Cover:
-        cover, paint = self.scene.panel
         blend(picture, cover, paint)
         return cover
 
@@ -234,9 +224,9 @@ class Film:
             blend(picture, cover.faded(0.4), dark)
 
     def _paint_fireflies(self, picture: np.ndarray, i: int) -> None:
-        for fly in self.fireflies:
-            centre = fly.place + fly.drift * np.sin(np.array([0.05, 0.07]) * i)
-            blend(picture, streak(centre[None, None], np.array([fly.radius])), fly.colour)
+        for place, drift, radius, colour in self.fireflies:
+            centre = place + drift * np.sin(np.array([0.05, 0.07]) * i)
+            blend(picture, streak(centre[None, None], radius), colour)
 
 
 @dataclass(frozen=True)
@@ -257,16 +247,3 @@ def _share_seen(ball: Cover, in_front: list[Cover]) -> float:
         if area is not None:
             seen[area[0]] *= 1 - cover.alpha[area[1]]
     return float(seen.sum() / ball.alpha.sum())
-
-
-def _fireflies(rng: np.random.Generator, width: int, height: int) -> list[Firefly]:
-    size, unit = np.array([width, height]), width / 1280
-    return [
-        Firefly(
-            place=rng.uniform(0.02, 0.98, 2) * size * (1, 0.22),
-            drift=rng.uniform(0, 22, 2) * unit,
-            radius=float(rng.uniform(1.2, 3.2)) * unit,
-            colour=rng.integers(150, 255, 3).astype(float),
-        )
-        for _ in range(int(rng.integers(0, 5)))
-    ]

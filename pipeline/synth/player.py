@@ -3,7 +3,7 @@
 A player is a handful of thick lines in the picture plane: legs that stride, an arm that stretches
 the racket towards where it is told to.  Where players run is `pipeline.synth.rally`'s business.
 
-    pose = Pose(feet=(640.0, 600.0), scale=70.0, stride=0.3, reach=(0.4, 0.6), facing=-1)
+    pose = Pose((640.0, 600.0), 70.0, stride=0.3, reach=np.array([0.4, 0.6]), facing=-1)
     cover = draw_player(picture, random_outfit(rng), pose)
 """
 
@@ -43,10 +43,10 @@ class Pose:
         facing: +1 towards the camera, -1 away from it.
     """
 
-    feet: tuple[float, float]
+    feet: np.ndarray | tuple[float, float]
     scale: float
     stride: float
-    reach: tuple[float, float] | None
+    reach: np.ndarray | None
     facing: int
 
 
@@ -110,9 +110,8 @@ def _draw_figure(
     if pose.reach is None:
         limb([shoulder, (hand_side * 0.30, 1.14), (hand_side * 0.24, 0.90)], 0.08, outfit.skin)
     else:
-        head = np.array(pose.reach)
-        distance = max(0.35, float(np.hypot(*head)))
-        direction = head / distance
+        distance = max(0.35, float(np.hypot(*pose.reach)))
+        direction = pose.reach / distance
         hand = np.array(shoulder) + direction * min(0.6, 0.55 * distance)
         limb([shoulder, tuple(hand)], 0.08, outfit.skin)
         limb([tuple(hand), tuple(hand + 0.28 * direction)], 0.03, (40, 40, 45))

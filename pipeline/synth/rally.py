@@ -11,8 +11,9 @@ which projects a point.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 SUBSTEPS = 16
@@ -221,7 +222,7 @@ class Rally:
 
     ball: np.ndarray
     players: np.ndarray
-    hits: list[Hit] = field(default_factory=list)
+    hits: list[Hit]
 
 
 def play(rng: np.random.Generator, sport: Sport, n_frames: int, fps: float) -> Rally:
@@ -255,7 +256,7 @@ def _homes(rng: np.random.Generator, sport: Sport) -> np.ndarray:
 def _rally(
     rng: np.random.Generator, sport: Sport, homes: np.ndarray, dt: float, start: float
 ) -> tuple[np.ndarray, list[Hit]]:
-    """One rally from the serve to the ball that nobody reaches: its path and its hits."""
+    """One rally from the serve to the last ball: its path and its hits."""
     side = int(rng.choice([-1, 1]))
     at = (
         float(rng.uniform(-0.6, 0.6) * sport.half_width),
@@ -425,6 +426,7 @@ def _walk(
     """Players run to where they hit and drift home in between: `[P, n_frames, 2]`."""
     times = np.arange(n_frames) / fps
     tracks = np.empty((len(homes), n_frames, 2))
+    window = 2 * (round(fps / 5) // 2) + 1
     for player, home in enumerate(homes):
         stops = [(-1.0, home[0], home[1])]
         for hit in (h for h in hits if h.player == player):
@@ -435,13 +437,7 @@ def _walk(
         stops.append((n_frames / fps + 1, home[0], home[1]))
         t, x, y = np.array(sorted(stops)).T
         path = np.stack([np.interp(times, t, x), np.interp(times, t, y)], axis=1)
-        tracks[player] = _smooth(path + 0.1 * np.sin(2.1 * times + player)[:, None], round(fps / 5))
+        path += 0.1 * np.sin(2.1 * times + player)[:, None]
+        # A moving average, so that players do not turn on the spot at full speed.
+        tracks[player] = cv2.blur(path, (1, window), borderType=cv2.BORDER_REPLICATE)
     return tracks
-
-
-def _smooth(path: np.ndarray, width: int) -> np.ndarray:
-    """Moving average over `width` frames, so that nobody turns on the spot at full speed."""
-    kernel = np.ones(2 * (width // 2) + 1)
-    padded = np.pad(path, ((width // 2, width // 2), (0, 0)), mode="edge")
-    columns = [np.convolve(column, kernel / kernel.size, mode="valid") for column in padded.T]
-    return np.stack(columns, axis=1)

@@ -1,7 +1,7 @@
 """The still part of a rally: court, crowd, boards, net, score panel, light and sensor noise.
 
-Everything is drawn once per clip, larger than the picture, and then looked at through the affine
-view of a camera that moves a little.  Much of it resembles a ball on purpose: heads, white letters,
+Everything is drawn once per clip, larger than the picture, and then seen through the affine view
+of a camera that moves a little.  Much of it resembles a ball on purpose: heads, white letters,
 forgotten balls.  All pictures are uint8 RGB.
 
     scene = Scene(rng, sport, place_camera(rng, sport, 1280, 720), 1280, 720)
@@ -81,7 +81,7 @@ class Scene:
         sport, canvas = self.sport, self.backdrop
         inside, outside = COURTS[sport.name][int(rng.integers(len(COURTS[sport.name])))]
         shift = rng.integers(-14, 15, 3)
-        inside, outside = _shifted(inside, shift), _shifted(outside, shift)
+        inside, outside = (tuple(np.clip(c + shift, 0, 255).tolist()) for c in (inside, outside))
         back = sport.half_length + sport.run_off
         side = sport.half_width + (sport.run_off * 0.8 if sport.run_off else 0.25)
         self._paint_crowd(rng)
@@ -265,22 +265,14 @@ class Scene:
         for row in range(2):
             text = f"{WORDS[int(rng.integers(len(WORDS)))][:8]}  {int(rng.integers(0, 22))}"
             spot = (round(8 * u), round((20 + 22 * row) * u))
-            cv2.putText(
-                panel,
-                text,
-                spot,
-                cv2.FONT_HERSHEY_DUPLEX,
-                0.55 * u,
-                (240, 240, 240),
-                max(1, round(u)),
-                cv2.LINE_AA,
-            )
+            font, white = (cv2.FONT_HERSHEY_DUPLEX, 0.55 * u), (240, 240, 240)
+            cv2.putText(panel, text, spot, *font, white, max(1, round(u)), cv2.LINE_AA)
         top = round(30 * u) if rng.random() < 0.6 else self.height - height - round(30 * u)
         alpha = np.full((height, width), float(rng.uniform(0.85, 1.0)), np.float32)
         return Cover(alpha, round(40 * u), top), panel
 
     def _make_noise(self, rng: np.random.Generator) -> np.ndarray:
-        """One large sheet of sensor noise; each frame looks at another part of it."""
+        """One large sheet of sensor noise; each frame gets another part of it."""
         sigma = float(rng.uniform(0.8, 3.5))
         shape = (self.height + 61, self.width + 67, 3)
         return np.clip(rng.standard_normal(shape, np.float32) * sigma, -30, 30).astype(np.int16)
@@ -296,15 +288,9 @@ class Scene:
 
     def still(self, view: np.ndarray) -> np.ndarray:
         """The backdrop as seen through `view` `[2, 3]`, an affine map of picture coordinates."""
-        if np.array_equal(view, np.eye(2, 3)):
-            m = self.margin
-            return self.backdrop[m : m + self.height, m : m + self.width].copy()
-        return cv2.warpAffine(
-            self.backdrop,
-            _from_canvas(view, self.margin),
-            (self.width, self.height),
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        from_canvas = view - [[0, 0, shift] for shift in view[:, :2].sum(axis=1) * self.margin]
+        size = self.width, self.height
+        return cv2.warpAffine(self.backdrop, from_canvas, size, borderMode=cv2.BORDER_REPLICATE)
 
     def net(self, view: np.ndarray) -> tuple[Cover, np.ndarray]:
         """The net as seen through `view`, and its paint."""
@@ -325,15 +311,3 @@ class Scene:
         noise = self.noise[dy : dy + self.height, dx : dx + self.width]
         toned = cv2.LUT(picture, self.tone)
         return cv2.add(toned, noise, dtype=cv2.CV_8U)
-
-
-def _from_canvas(view: np.ndarray, margin: int) -> np.ndarray:
-    """`view` for coordinates of the canvas, whose origin lies `margin` further out."""
-    shifted = view.copy()
-    shifted[:, 2] -= view[:, :2] @ np.array([margin, margin], float)
-    return shifted
-
-
-def _shifted(colour: Colour, shift: np.ndarray) -> Colour:
-    r, g, b = np.clip(np.array(colour) + shift, 0, 255).tolist()
-    return (r, g, b)

@@ -6,14 +6,15 @@ Read in this order: `config` (recipes), `augment`, `targets`, `batches` (what a 
 """
 
 from tracknet.pipeline.training.config import FAST, PAPER, RECIPES, TrainConfig, with_changes
-from tracknet.pipeline.training.run import Progress, TrainResult, train
+from tracknet.pipeline.training.run import TrainResult, train
 from tracknet.pipeline.training.start import start_from
+from tracknet.pipeline.training.state import Report
 
 __all__ = [
     "FAST",
     "PAPER",
     "RECIPES",
-    "Progress",
+    "Report",
     "TrainConfig",
     "TrainResult",
     "start_from",

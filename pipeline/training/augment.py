@@ -193,9 +193,8 @@ def paste(
     bend = rng.normal(0, 1, size=2)
     time = np.arange(frames)[:, None] - (frames - 1) / 2
     path = rng.uniform(size=2) * (size - 1) + velocity * time + bend * time**2 / 2
-    flown, labels = paste_ball(pictures[-frames:], path, rng)
-    xy = np.asarray(labels[:, 1:], np.float32)
-    return np.concatenate([pictures[:-frames], flown]), xy
+    pasted, xy = paste_ball(pictures[-frames:], path, rng)
+    return np.concatenate([pictures[:-frames], pasted]), xy
 
 
 def mirrored(xy: NDArray[np.float32], width: int) -> NDArray[np.float32]:

@@ -50,10 +50,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tracknet.pipeline.datasets import LabelledClip, WindowedDataset
 from tracknet.pipeline.errors import InputError, TrackNetError
+from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.models.checkpoint import save_model
 from tracknet.pipeline.runtimes.choice import computes_bf16
 from tracknet.pipeline.scoring.metrics import Counts
-from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.training.batches import Batches
 from tracknet.pipeline.training.config import TrainConfig
 from tracknet.pipeline.training.losses import wbce
@@ -66,19 +66,7 @@ _COUNTERS = ("step", "seconds", "best_f1", "skipped", "loss_steps", "reported_at
 STATE, RECORD, BEST, FINAL = "state.pt", "record.csv", "best.safetensors", "final.safetensors"
 
 Source = Sequence[LabelledClip] | WindowedDataset
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a caller is told after each report.
-
-    Attributes:
-        report: the row that went into the record.
-        share_done: of the budget, 0 to 1.
-    """
-
-    report: Report
-    share_done: float
+OnProgress = Callable[[Report, float], None]
 
 
 @dataclass(frozen=True)
@@ -108,7 +96,7 @@ def train(
     out_dir: Path,
     *,
     resume: bool = True,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: OnProgress = lambda report, share: None,
     device: str = "cpu",
 ) -> TrainResult:
     """Train a heatmap model.
@@ -120,7 +108,8 @@ def train(
         val_source: likewise; of clips every frame is scored once, as the tracker would.
         out_dir: gets state, record and weights.
         resume: continue what `out_dir` holds; False starts over.
-        on_progress: called after each report; what it raises ends the run.
+        on_progress: called after each report with it and with the share of the budget that is
+            spent; what it raises ends the run.
         device: as PyTorch names devices.
 
     Raises:
@@ -151,9 +140,9 @@ class _Run:
         out_dir: Path,
         device: torch.device,
     ) -> None:
-        spec = model.spec
-        assert isinstance(spec, WindowSpec)
+        spec = window_spec(model)
         self.config, self.out_dir, self.device = config, out_dir, device
+        self.plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
         dataset = (
             train_source
             if isinstance(train_source, WindowedDataset)
@@ -188,7 +177,7 @@ class _Run:
         self.step, self.seconds, self.best_f1, self.skipped = 0, 0.0, -1.0, 0
         self.loss_sum, self.loss_steps, self.reported_at = torch.zeros((), device=device), 0, 0.0
 
-    def to_the_end(self, on_progress: Callable[[Progress], None] | None) -> TrainResult:
+    def to_the_end(self, on_progress: OnProgress) -> TrainResult:
         """Train until the budget is spent."""
         self.out_dir.mkdir(parents=True, exist_ok=True)
         if self.step == 0:
@@ -211,13 +200,13 @@ class _Run:
                 self.seconds = time.monotonic() - clock
                 if record is None:
                     continue  # process 0 does the rest
-                progress = self.report_if_due(record)
-                if progress is not None:  # validating spends the budget, but is not the pace
+                report = self.report_if_due(record)
+                if report is not None:  # validating spends the budget, but is not the pace
                     self.seconds = self.reported_at = time.monotonic() - clock
                 if self.due(self.config.checkpoint_every):
                     self.checkpoint()
-                if progress is not None and on_progress is not None:
-                    on_progress(progress)
+                if report is not None:
+                    on_progress(report, self.share_done())
         return self.finish()
 
     def share_done(self) -> float:
@@ -262,7 +251,7 @@ class _Run:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    def report_if_due(self, record: Record) -> Progress | None:
+    def report_if_due(self, record: Record) -> Report | None:
         """Sum up since the previous report, and validate, where it is time to."""
         if not self.due(self.config.report_every, self.config.validate_every):
             return None
@@ -288,7 +277,7 @@ class _Run:
         record.add(report)
         self.loss_sum.zero_()
         self.loss_steps = 0
-        return Progress(report, self.share_done())
+        return report
 
     def validated(self) -> Counts:
         """Score the shown model; keep its weights if it is the best so far."""
@@ -305,14 +294,14 @@ class _Run:
         return self.model if self.average is None else self.average.module
 
     def save(self, path: Path, counts: Counts | None = None) -> None:
-        training = {"config": _plain(self.config), "steps": self.step, "seconds": self.seconds}
+        training = {"config": self.plain, "steps": self.step, "seconds": self.seconds}
         metrics = {"validation_f1": counts.f1, "space": "model", "tolerance": 4} if counts else {}
         save_model(self.shown, path, training=training, metrics=metrics)
 
     def checkpoint(self) -> None:
         """Write everything that the next step depends on."""
         state = {
-            "config": json.dumps(_plain(self.config), sort_keys=True),
+            "config": self.plain,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average else None,
@@ -331,7 +320,7 @@ class _Run:
         """
         path = self.out_dir / STATE
         state = read_state(path)
-        if state["config"] != json.dumps(_plain(self.config), sort_keys=True):
+        if state["config"] != self.plain:
             raise InputError(
                 f"{path} is of a run with another configuration; choose another folder, or start "
                 "over without resuming"
@@ -428,9 +417,3 @@ def _groups(trained: list[nn.Parameter], config: TrainConfig, width: float) -> l
         {"params": scalars, "weight_decay": 0.0, "factor": config.scalar_lr},
     ]
     return [group for group in groups if group["params"]]
-
-
-def _plain(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as JSON would give it back."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return plain

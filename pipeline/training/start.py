@@ -1,7 +1,7 @@
-"""How a training starts from weights that are there already, of the same width or narrower.
+"""How training starts from given weights, of the same width or narrower.
 
     model = build("v5")
-    start_from(model, "v5-nano")   # a quarter as wide: it computes the same before it learns more
+    start_from(model, "v5-nano")   # a quarter as wide; widened, it computes the same
 
 Widening is Net2WiderNet (Chen, Goodfellow, Shlens: Net2Net, ICLR 2016): every channel is there
 several times, and what reads it divides its kernel among the copies.
@@ -30,7 +30,7 @@ _SHARE_STD = 1.0
 def start_from(model: nn.Module, weights: str | Path) -> list[str]:
     """Copy the parameters that a model shares, by name and shape, with a weights file.
 
-    Narrower weights are widened first, so the model begins with what they can do.
+    Narrower weights are widened first, and the model starts from what they compute.
 
     A transformer head that is new to the model starts with a residual of zero: its last
     convolution is set to 0, everything before it keeps its random start and learns at once.

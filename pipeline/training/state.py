@@ -1,11 +1,11 @@
-"""What a training run keeps: a state to resume from, a record, curves.
+"""What a training run keeps: a state to resume from, and a record.
 
 Everything needed to continue *exactly* is in one file, `state.pt`: parameters, their moving
 average, the optimizer, PyTorch's random state, step and seconds.  Batches and learning rates are
 functions of the step, so they need no state.  The file is written aside and renamed: a run that is
 killed in the middle of writing keeps the state before.
 
-The record is a CSV with one row per report; `plot_curves` makes a picture of it.
+The record is a CSV with one row per report.
 
 This module knows nothing of what is trained, or how.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,9 @@ class Report:
     skipped: int
 
 
+_COLUMNS = [field.name for field in fields(Report)]
+
+
 class Record:
     """The training record: a CSV that grows by one row per report.
 
@@ -88,20 +91,17 @@ class Record:
     def __init__(self, path: Path, keep_to: int) -> None:
         self.path = path
         old = read_record(path) if keep_to and path.exists() else []
-        with whole_file(path) as aside, aside.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(field.name for field in fields(Report))
-            writer.writerows(_cells(row) for row in old if row.step <= keep_to)
+        with whole_file(path) as aside:
+            aside.write_text(",".join(_COLUMNS) + "\n")
+        for row in old:
+            if row.step <= keep_to:
+                self.add(row)
 
     def add(self, report: Report) -> None:
         """Append a row."""
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(_cells(report))
-
-
-def _cells(report: Report) -> list[str]:
-    values = (getattr(report, field.name) for field in fields(Report))
-    return ["" if value is None else repr(value) for value in values]
+        cells = ("" if value is None else repr(value) for value in astuple(report))
+        with self.path.open("a") as file:
+            file.write(",".join(cells) + "\n")
 
 
 def read_record(path: Path) -> list[Report]:
@@ -110,12 +110,11 @@ def read_record(path: Path) -> list[Report]:
     Raises:
         InputError: the file is no training record.
     """
-    names = [field.name for field in fields(Report)]
     with path.open(newline="") as file:
-        lines = csv.reader(file)
-        if next(lines, None) != names:
-            raise InputError(f"{path}: not a training record; its columns must be {names}")
-        rows = [dict(zip(names, line, strict=True)) for line in lines if len(line) == len(names)]
+        lines = csv.DictReader(file)
+        if lines.fieldnames != _COLUMNS:
+            raise InputError(f"{path}: not a training record; its columns must be {_COLUMNS}")
+        rows = [row for row in lines if None not in row.values()]
     return [
         Report(
             **{name: float(text) if text else None for name, text in row.items()}  # type: ignore[arg-type]
@@ -123,40 +122,3 @@ def read_record(path: Path) -> list[Report]:
         )
         for row in rows
     ]
-
-
-def plot_curves(record: Path, picture: Path) -> None:
-    """Draw loss, learning rate and validation figures of a training record over its steps.
-
-    Args:
-        record: the CSV.
-        picture: where to write; the suffix decides the format.
-
-    Raises:
-        InputError: the record has no rows, or matplotlib is not installed.
-    """
-    rows = read_record(record)
-    if not rows:
-        raise InputError(f"{record}: no rows to draw yet")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("curves need matplotlib: pip install 'tracknet[train]'") from error
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    loss_axes, score_axes = figure.subplots(2, 1, sharex=True)
-    steps = [row.step for row in rows]
-    loss_axes.semilogy(steps, [row.loss for row in rows], color="tab:blue")
-    loss_axes.set_ylabel("loss (WBCE)", color="tab:blue")
-    rate_axes = loss_axes.twinx()
-    rate_axes.plot(steps, [row.lr for row in rows], color="tab:grey", linewidth=0.8)
-    rate_axes.set_ylabel("learning rate", color="tab:grey")
-    for name in ("precision", "recall", "f1"):
-        points = [(row.step, getattr(row, name)) for row in rows if getattr(row, name) is not None]
-        if points:
-            score_axes.plot(*zip(*points, strict=True), label=name, marker=".")
-    score_axes.set_xlabel("step")
-    score_axes.set_ylabel("validation")
-    score_axes.set_ylim(0, 1)
-    if score_axes.lines:
-        score_axes.legend(loc="lower right")
-    figure.savefig(picture, dpi=120)
