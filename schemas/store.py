@@ -89,13 +89,7 @@ class Store(Folder):
 
     def videos(self, columns: list[str]) -> list[dict[str, Any]]:
         """Some columns of all videos that were ever probed here and can be read."""
-        rows = []
-        for path in _named(self.root / "videos", rf"{ID}\.parquet"):
-            try:
-                rows += parquet.read(path, VIDEOS, columns).to_pylist()
-            except TableError as error:
-                log.warning("damaged, and treated as not there: %s", error)
-        return rows
+        return _readable(_named(self.root / "videos", rf"{ID}\.parquet"), VIDEOS, columns)
 
     def bindings(self) -> dict[str, Binding]:
         """What each video was last known by.
@@ -364,12 +358,7 @@ class Store(Folder):
 
     def unreadable(self) -> list[dict[str, Any]]:
         """The sources that are no videos, rows of `QUARANTINE`."""
-        path = self.root / "quarantine" / "unreadable.parquet"
-        try:
-            return parquet.read(path, QUARANTINE).to_pylist() if path.exists() else []
-        except TableError as error:
-            log.warning("damaged, and treated as not there: %s", error)
-            return []
+        return _readable(_named(self.root / "quarantine", r"unreadable\.parquet"), QUARANTINE)
 
     def write_unreadable(self, rows: list[dict[str, Any]]) -> None:
         """Replace the list of sources that are no videos."""
@@ -406,13 +395,7 @@ class Store(Folder):
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs whose rows can be read, oldest first."""
-        rows = []
-        for path in _named(self.root / "runs", r".+\.parquet"):
-            try:
-                rows += parquet.read(path, RUNS).to_pylist()
-            except TableError as error:
-                log.warning("damaged, and treated as not there: %s", error)
-        return rows
+        return _readable(_named(self.root / "runs", r".+\.parquet"), RUNS)
 
 
 def problems_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -420,6 +403,19 @@ def problems_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     sources = (manifest["source"], *manifest["copies"])
     base = {"video_id": manifest["video_id"]}
     return [{**base, **row, "source": source} for source in sources for row in manifest["problems"]]
+
+
+def _readable(
+    paths: list[Path], schema: pa.Schema, columns: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """The rows of the files that can be read; others are named in the log."""
+    rows = []
+    for path in paths:
+        try:
+            rows += parquet.read(path, schema, columns).to_pylist()
+        except TableError as error:
+            log.warning("damaged, and treated as not there: %s", error)
+    return rows
 
 
 def _named(folder: Path, pattern: str) -> list[Path]:
