@@ -103,7 +103,7 @@ class DecodeStage:
         report: dict[str, Any] = {"owned": [owned.start, owned.stop], "answered": 0}
         try:
             if deaths >= MACHINE_TRIES:
-                raise MachineError(f"the decode worker died {deaths} times at it")
+                raise MachineError(f"the decode worker died {MACHINE_TRIES} times at it")
             chunks = chunks_of(
                 (pair for batch in reader for pair in batch.frames()),
                 Shard(owned, needed),
@@ -244,9 +244,9 @@ class DetectStage:
 
     def _detect_or_say_why(self, row: dict[str, Any], pictures: np.ndarray) -> pa.Table:
         work = f"detect-{row['video_id']}-{row['shard_first']}-{row['first']}"
-        deaths = self.store.begin_work(work)
-        if deaths >= MACHINE_TRIES:  # the note stays: no other try in this run
-            return _end(row, json.dumps({"model_error": f"its process died {deaths} times at it"}))
+        if self.store.begin_work(work) >= MACHINE_TRIES:  # the note stays: no other try in this run
+            error = f"its process died {MACHINE_TRIES} times at it"
+            return _end(row, json.dumps({"model_error": error}))
         try:
             return self._detect(row, pictures)
         except (TrackNetError, RuntimeError, ValueError) as error:

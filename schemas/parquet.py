@@ -70,9 +70,8 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
             type.
     """
     try:
-        table = pq.read_table(
-            path, columns=columns, partitioning=None, page_checksum_verification=True
-        )
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(columns)  # small files far faster than `read_table`
     except (pa.ArrowException, OSError) as error:
         raise TableError(f"{path}: cannot be read as Parquet ({error})") from error
     for name in columns or schema.names:

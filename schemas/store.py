@@ -15,9 +15,10 @@
 VIDEO is the content's fingerprint.  That is the one key: what a source is called may change.
 
 *Published* is what a manifest says and whose trajectory file has the size and checksum that the
-manifest says.  All else that may be wrong with a video (partly unreadable, and where) stands in its
-manifest; the files in `quarantine/` are copies of that for readers.  A file that cannot be read is
-treated as if it were not there: named in the log, and made again by the next run over its source.
+manifest says; the manifest itself has a checksum, and so has every page of a Parquet file.  All
+else that may be wrong with a video (partly unreadable, and where) stands in its manifest; the files
+in `quarantine/` are copies of that for readers.  A file that cannot be read is treated as if it
+were not there: named in the log, and made again by the next run over its source.
 
 Files are told by their names: only what is called as above is ever replaced, moved or deleted, and
 only where the marker is.  Whatever else a person puts into the folder stays.
@@ -27,11 +28,12 @@ One writer at a time: `lock`.  This module knows files and tables, nothing of vi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 from collections.abc import Mapping
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,17 +49,11 @@ from tracknet.schemas.tables import (
     QUARANTINE,
     RUNS,
     STAGED,
-    STATUSES,
     TRAJECTORIES,
     VIDEOS,
 )
 
 log = logging.getLogger(__name__)
-
-_MANIFEST = {
-    *("video_id", "source", "copies", "run_id", "result_key", "problems"),
-    *("rows", "bytes", "sha256", *STATUSES),
-}
 
 
 class Binding(NamedTuple):
@@ -93,13 +89,7 @@ class Store(Folder):
 
     def videos(self, columns: list[str]) -> list[dict[str, Any]]:
         """Some columns of all videos that were ever probed here and can be read."""
-        rows = []
-        for path in _named(self.root / "videos", rf"{ID}\.parquet"):
-            try:
-                rows += parquet.read(path, VIDEOS, columns).to_pylist()
-            except TableError as error:
-                log.warning("damaged, and treated as not there: %s", error)
-        return rows
+        return _readable(_named(self.root / "videos", rf"{ID}\.parquet"), VIDEOS, columns)
 
     def bindings(self) -> dict[str, Binding]:
         """What each video was last known by.
@@ -162,7 +152,8 @@ class Store(Folder):
         folder = self.root / "staging" / video_id
         for path in _named(folder, r"\d+-\d+\.parquet"):
             path.unlink(missing_ok=True)
-        _remove_if_empty(folder)
+        with contextlib.suppress(OSError):  # not there, or a person's files are in it
+            folder.rmdir()
 
     # ---- publication ------------------------------------------------------------------------
 
@@ -199,7 +190,8 @@ class Store(Folder):
         video_id = manifest["video_id"]
         path = self.trajectory_path(video_id)
         file = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
-        parquet.write_json({**manifest, **file}, self._manifest_path(video_id))
+        document = {**manifest, **file}
+        parquet.write_json({**document, "check": _check(document)}, self._manifest_path(video_id))
         named = problems_of(manifest)
         copy = self.root / "quarantine" / f"{video_id}.parquet"
         if named:
@@ -225,8 +217,8 @@ class Store(Folder):
         self._lock.check()
         manifest = self.manifest(video_id)
         if manifest is not None and self.is_sound(video_id):
-            path = self.trajectory_path(video_id)
             if manifest["source"] != source:
+                path = self.trajectory_path(video_id)
                 table = parquet.read(path, TRAJECTORIES)
                 place = table.schema.get_field_index("source")
                 named = table.set_column(place, "source", pa.array([source] * len(table)))
@@ -268,9 +260,9 @@ class Store(Folder):
     def manifest(self, video_id: str) -> dict[str, Any] | None:
         """The manifest of a video; None where there is none that can be read."""
         found = read_json(self._manifest_path(video_id))
-        if found is None or not found.keys() >= _MANIFEST or found["video_id"] != video_id:
+        if found is None or found.pop("check", None) != _check(found):
             return None
-        return found
+        return found if found["video_id"] == video_id else None
 
     def is_published(self, video_id: str) -> bool:
         """Whether there is a manifest, and a file of the size and rows that it says."""
@@ -283,9 +275,7 @@ class Store(Folder):
     def fault(self, video_id: str, deep: bool = False) -> str | None:
         """What is wrong with a published video, in words; None where nothing is.
 
-        Args:
-            video_id: which.
-            deep: read the whole file and compare its checksum, too.
+        Only with `deep` the whole file is read and its checksum compared.
         """
         path, manifest = self.trajectory_path(video_id), self.manifest(video_id)
         if manifest is None:
@@ -368,12 +358,7 @@ class Store(Folder):
 
     def unreadable(self) -> list[dict[str, Any]]:
         """The sources that are no videos, rows of `QUARANTINE`."""
-        path = self.root / "quarantine" / "unreadable.parquet"
-        try:
-            return parquet.read(path, QUARANTINE).to_pylist() if path.exists() else []
-        except TableError as error:
-            log.warning("damaged, and treated as not there: %s", error)
-            return []
+        return _readable(_named(self.root / "quarantine", r"unreadable\.parquet"), QUARANTINE)
 
     def write_unreadable(self, rows: list[dict[str, Any]]) -> None:
         """Replace the list of sources that are no videos."""
@@ -410,13 +395,7 @@ class Store(Folder):
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs whose rows can be read, oldest first."""
-        rows = []
-        for path in _named(self.root / "runs", r".+\.parquet"):
-            try:
-                rows += parquet.read(path, RUNS).to_pylist()
-            except TableError as error:
-                log.warning("damaged, and treated as not there: %s", error)
-        return rows
+        return _readable(_named(self.root / "runs", r".+\.parquet"), RUNS)
 
 
 def problems_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -426,6 +405,19 @@ def problems_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**base, **row, "source": source} for source in sources for row in manifest["problems"]]
 
 
+def _readable(
+    paths: list[Path], schema: pa.Schema, columns: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """The rows of the files that can be read; others are named in the log."""
+    rows = []
+    for path in paths:
+        try:
+            rows += parquet.read(path, schema, columns).to_pylist()
+        except TableError as error:
+            log.warning("damaged, and treated as not there: %s", error)
+    return rows
+
+
 def _named(folder: Path, pattern: str) -> list[Path]:
     """Files of a folder whose whole name matches, sorted; none where there is no folder."""
     if not folder.is_dir():
@@ -433,9 +425,9 @@ def _named(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.iterdir() if re.fullmatch(pattern, path.name))
 
 
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+def _check(document: Mapping[str, Any]) -> str:
+    """Checksum of a manifest over all that it says, as hex digits."""
+    return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _checksum(path: Path) -> str:

@@ -24,7 +24,7 @@ from tests.videos import make_video
 from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.sources import find_sources
 from tracknet.jobs.track import track
-from tracknet.pipeline.decoding.decoder import DecoderLimits
+from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
 
 
 def staged(out):
@@ -92,6 +92,31 @@ def test_worker_killed_in_mid_run(undisturbed, archive, tiny_weights, tmp_path, 
     assert done.returncode == 0, done.stderr
     check_one_row_per_frame(rows(tmp_path), ARCHIVE)
     assert rows(tmp_path) == rows(undisturbed[0])
+
+
+@pytest.mark.slow
+def test_model_that_dies_at_one_video_is_given_up(tmp_path):
+    make_video(tmp_path / "in" / "good.mp4", 20)
+    kills = make_video(tmp_path / "in" / "kills.mp4", 30)
+    with Decoder() as decoder:
+        notes = f".working/detect-{decoder.probe(kills).video_id}-*"
+    out, log = tmp_path / "out", tmp_path / "log"
+    command = ("track", tmp_path / "in", "--out", out, "--weights", "v5-nano", "--runtime", "torch")
+    driver = start(*command, log=log)
+    deaths = 0
+    while driver.poll() is None:
+        models = descendants(driver, "DetectStage")
+        begun = max((note.stat().st_size for note in out.glob(notes)), default=0)
+        if deaths < begun <= 3:
+            deaths = begun
+            for model in models:
+                model.kill()
+    assert (driver.returncode, deaths) == (1, 3)
+    reason = "the model failed: its process died 3 times at it"
+    assert f"failed (machine): {kills}: frames 0-29: {reason}" in log.read_text()
+    assert set(rows(out)) == {"good.mp4"}
+    assert run(*command).returncode == 0
+    check_one_row_per_frame(rows(out), {"good.mp4": 20, "kills.mp4": 30})
 
 
 def test_decoder_that_hangs_is_killed_and_quarantined(tiny_weights, tmp_path):
