@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from tracknet.commands import archive, cluster, labelled, rallies, speed, training, weights
+from tracknet.commands import archive, cluster, events, labelled, rallies, speed, training, weights
 from tracknet.commands.logs import LEVELS, set_up_logging
 
 
@@ -61,6 +61,7 @@ COMMANDS = (
     labelled.evaluate,
     training.train,
     training.compare,
+    events.events,
     speed.benchmark,
     weights.models,
     weights.weights,

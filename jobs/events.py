@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import nn
 
-from tracknet.pipeline.datasets import Clip, clip_labels
-from tracknet.pipeline.errors import InputError, LabelError
+from tracknet.pipeline.datasets import by_split, clip_labels, find_clips
+from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.events.find import find_events
-from tracknet.pipeline.events.labels import LabelledPath, once
-from tracknet.pipeline.events.model import KINDS
+from tracknet.pipeline.events.labels import (
+    BADMINTON_HITS,
+    LabelledPath,
+    once,
+    read_hits,
+    read_paths,
+)
+from tracknet.pipeline.events.model import FPS, KINDS
 from tracknet.pipeline.events.scoring import TOLERANCE, EventCounts, count
 from tracknet.pipeline.events.training import EventTraining, train
 
@@ -34,13 +40,13 @@ class EventScore(NamedTuple):
 
 
 def score_events(
-    paths: Sequence[LabelledPath], net: nn.Module, tolerance: float = TOLERANCE
+    paths: Sequence[LabelledPath], net: nn.Module | None, tolerance: float = TOLERANCE
 ) -> list[EventScore]:
     """Score a network on labelled paths.
 
     Args:
         paths: with their labels.
-        net: from `load_net` or `train`.
+        net: as in `find_events`.
         tolerance: frames that an event may be away from its label.
 
     Returns:
@@ -66,6 +72,7 @@ def cross_validate(
     paths: Sequence[LabelledPath],
     settings: EventTraining,
     number: int,
+    tolerance: float = TOLERANCE,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[EventScore]:
     """Score each game with a network that was trained without it.
@@ -74,6 +81,7 @@ def cross_validate(
         paths: labelled clips of several games.
         settings: how each network is trained.
         number: of folds; each holds out whole games.
+        tolerance: as in `score_events`.
         on_step: called with how many training steps are done, and how many there are.
 
     Raises:
@@ -85,40 +93,51 @@ def cross_validate(
     scores = []
     for fold in range(number):
         held = games[fold::number]
-        net = train(
-            [path for path in paths if path.game not in held],
-            settings,
-            lambda step, done=fold * settings.steps: on_step(  # type: ignore[misc]
-                done + step, number * settings.steps
-            ),
-        )
-        scores += score_events([path for path in paths if path.game in held], net)
+        done = partial(_further, on_step, fold * settings.steps, number * settings.steps)
+        net = train([path for path in paths if path.game not in held], settings, done)
+        scores += score_events([path for path in paths if path.game in held], net, tolerance)
     return sorted(scores, key=lambda score: games.index(score.game))
 
 
-def clip_paths(clips: Sequence[Clip], hits: Path, fps: float) -> list[LabelledPath]:
-    """Labelled clips whose hits stand in a CSV `clip,frame`; clips without a row are left out.
+def _further(on_step: Callable[[int, int], None], before: int, total: int, step: int) -> None:
+    on_step(before + step, total)
+
+
+def totals(scores: Sequence[EventScore]) -> list[EventScore]:
+    """The sums over all games, one entry per kind."""
+    return [
+        EventScore(
+            "all",
+            kind,
+            sum((score.counts for score in scores if score.kind == kind), EventCounts()),
+            sum((score.counts_once for score in scores if score.kind == kind), EventCounts()),
+        )
+        for kind in KINDS
+    ]
+
+
+def labelled_paths(data: Path, splits: Sequence[str], hits: Path | None) -> list[LabelledPath]:
+    """The labelled paths of a CSV, or of a folder of labelled clips with a CSV of hits.
+
+    Both are taken to have 30 frames per second, the CSV pictures of 1280x720.
 
     Args:
-        clips: from `find_clips`; their match is the game.
-        hits: the CSV.
-        fps: frames per second.
+        data: as `read_paths` or `find_clips` know it.
+        splits: only clips of these splits of a folder, in this order; none takes all clips.
+        hits: as `read_hits` knows it; None takes those that come with the package.  Clips without
+            a hit in it are left out.
 
     Raises:
-        LabelError: the CSV has other columns, or a frame that is no number.
+        InputError: the folder holds no labelled clip.
+        LabelError: labels are broken.
     """
-    frames: dict[str, list[tuple[float, str]]] = {}
-    with hits.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        for row in rows:
-            try:
-                frames.setdefault(row["clip"], []).append((int(row["frame"]), "hit"))
-            except (KeyError, ValueError, TypeError):
-                raise LabelError(hits, rows.line_num, "must be `clip,frame`") from None
+    if data.is_file():
+        return read_paths(data, (1280, 720), FPS)
+    frames = read_hits(hits or BADMINTON_HITS)
+    clips = find_clips(data)
     return [
-        LabelledPath(
-            clip.match, clip.name, clip_labels(clip)[1], tuple(frames[clip.name]), 0, clip.size, fps
-        )
-        for clip in clips
+        LabelledPath(clip.match, clip.name, clip_labels(clip)[1], frames[clip.name], 0, clip.size)
+        for chosen in ([by_split(clips, split) for split in splits] or [clips])
+        for clip in chosen
         if clip.name in frames
     ]

@@ -1,6 +1,6 @@
 """Events of a rally: hits and bounces, found in the path of the ball alone.
 
-    events = find_events(xy, size=(1280, 720), fps=30.0, net=load_net())
+    events = find_events(xy, size=(1280, 720), fps=30.0)
     rallies = find_rallies(events, fps=30.0)
 
 Arrays in, records out: this room knows nothing of pictures, videos or tables.

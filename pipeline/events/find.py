@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +11,18 @@ from torch import nn
 
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.events.flight import turn
-from tracknet.pipeline.events.model import FPS, KINDS, centred, probabilities
+from tracknet.pipeline.events.model import FPS, KINDS, centred, load_net, probabilities
 
 THRESHOLD = 0.5
 _SPREAD = np.exp(-0.5 * np.arange(-2, 3) ** 2)  # what an event looks like; see `training.targets`
 _APART = 4  # frames at 30 per second; two events of one kind are further apart
 _APART_KINDS = 2  # of different kinds
+_TENNIS_BOUNCES = 0.25  # share of bounces among events; on clips 0.4 to 0.5, badminton 0 to 0.13
+
+
+@cache
+def _shipped(name: str) -> nn.Module:
+    return load_net(name)
 
 
 class Event(NamedTuple):
@@ -46,7 +53,7 @@ def find_events(
     xy: NDArray[np.float64],
     size: tuple[int, int],
     fps: float,
-    net: nn.Module,
+    net: nn.Module | None = None,
     threshold: float = THRESHOLD,
 ) -> list[Event]:
     """The events of a path, in order.
@@ -58,7 +65,9 @@ def find_events(
         xy: [N, 2], px of the displayed picture; NaN where no ball was seen.
         size: width and height of the displayed picture, px.
         fps: frames per second.
-        net: from `load_net`.
+        net: from `load_net` or `train`; None takes the shipped one of the sport that the path looks
+            like: badminton where the network that knows both sports finds hardly a bounce, else
+            tennis.
         threshold: events have at least this score.
 
     Raises:
@@ -70,14 +79,18 @@ def find_events(
         raise InputError(f"{fps} frames per second: must be above 0")
     path = np.where(np.isfinite(xy).all(1, keepdims=True), xy, np.nan).astype(np.float64)
     path[1:][(path[1:] == path[:-1]).all(1)] = np.nan
+    if net is None:
+        events = find_events(path, size, fps, _shipped("badminton"))
+        bounces = sum(event.kind == "bounce" for event in events)
+        if bounces < _TENNIS_BOUNCES * len(events):
+            return events
+        net = _shipped("tennis")
     step = max(1, round(fps / FPS))
-    events = []
+    found = []
     for frame, kind, score in peaks(probabilities(net, centred(path, size), fps), threshold, step):
         offset, (x, y), before, behind = turn(path, frame)
-        events.append(
-            Event(frame, KINDS[kind], x, y, score, offset, before * fps, behind * fps)
-        )
-    return events
+        found.append(Event(frame, KINDS[kind], x, y, score, offset, before * fps, behind * fps))
+    return found
 
 
 def peaks(

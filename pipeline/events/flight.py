@@ -36,9 +36,9 @@ class Turn(NamedTuple):
 def turn(path: NDArray[np.float64], frame: int) -> Turn:
     """How a path turns at a frame.
 
-    >>> bounce = [(t, abs(3.25 - t) * 4) for t in range(8)]
-    >>> [round(value, 2) for value in (turn(np.array(bounce), 3).offset, turn(np.array(bounce), 3).before)]
-    [0.25, 4.12]
+    >>> found = turn(np.array([(t, abs(3.25 - t) * 4) for t in range(8)]), 3)
+    >>> round(found.offset, 2), round(found.before, 2)
+    (0.25, 4.12)
 
     Args:
         path: [N, 2]; NaN where no ball was seen.
@@ -48,7 +48,9 @@ def turn(path: NDArray[np.float64], frame: int) -> Turn:
     came = _fit(path, seen[(seen >= frame - REACH) & (seen < frame)], frame)
     goes = _fit(path, seen[(seen > frame) & (seen <= frame + REACH)], frame)
     if came is None or goes is None:
-        near = [np.interp(frame, seen, path[seen, axis]) if len(seen) else np.nan for axis in (0, 1)]
+        near = [
+            np.interp(frame, seen, path[seen, axis]) if len(seen) else np.nan for axis in (0, 1)
+        ]
         return Turn(0.0, (near[0], near[1]), _speed(came, 0.0), _speed(goes, 0.0))
     times = np.linspace(-_SEARCH, _SEARCH, _STEPS)
     apart = sum((a(times) - b(times)) ** 2 for a, b in zip(came, goes, strict=True))
@@ -68,4 +70,7 @@ def _fit(
 
 
 def _speed(fit: tuple[Polynomial, Polynomial] | None, time: float) -> float:
-    return float(np.hypot(*(axis.deriv()(time) for axis in fit))) if fit else float("nan")
+    if fit is None:
+        return float("nan")
+    x, y = fit
+    return float(np.hypot(x.deriv()(time), y.deriv()(time)))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tracknet.pipeline.errors import LabelError
 from tracknet.pipeline.events.model import KINDS
 
+BADMINTON_HITS = Path(__file__).parent / "badminton_hits.csv"
 _COLUMNS = ("game", "clip", "frame", "visibility", "x", "y", "status")
 
 
@@ -71,6 +72,23 @@ def read_paths(path: Path, size: tuple[int, int], fps: float) -> list[LabelledPa
             except (ValueError, TypeError) as problem:
                 raise LabelError(path, rows.line_num, str(problem)) from None
     return [_path(*name, frames, size, fps) for name, frames in clips.items()]
+
+
+def read_hits(path: Path) -> dict[str, tuple[tuple[float, str], ...]]:
+    """The events of each clip of a CSV with the columns `clip,frame`, one row per hit.
+
+    Raises:
+        LabelError: with file and line, where a column is missing or a frame is no number.
+    """
+    hits: dict[str, list[tuple[float, str]]] = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        for row in rows:
+            try:
+                hits.setdefault(row["clip"], []).append((int(row["frame"]), "hit"))
+            except (KeyError, ValueError, TypeError):
+                raise LabelError(path, rows.line_num, "is no row of `clip,frame`") from None
+    return {clip: tuple(sorted(frames)) for clip, frames in hits.items()}
 
 
 def _path(

@@ -30,7 +30,7 @@ KINDS = ("hit", "bounce")
 WIDTH = 512  # px; positions are scaled to pictures of this width, as in `pipeline.tracking`
 FPS = 30.0  # velocities are per 1/30 s, whatever the frame rate
 LONGEST_GAP = 20  # frames; a longer one ends a piece of path
-SHIPPED = Path(__file__).parent / "weights" / "events.safetensors"
+SHIPPED = Path(__file__).parent / "weights"
 
 _ARCH = "events"
 _FEATURES = 15
@@ -147,12 +147,17 @@ def save_net(net: nn.Module, path: Path, training: Mapping[str, Any]) -> None:
         aside.write_bytes(safetensors_torch.save(dict(net.state_dict()), metadata))
 
 
-def load_net(path: Path = SHIPPED) -> EventNet:
-    """The network of a weights file, in eval mode.
+def load_net(name_or_path: str | Path) -> EventNet:
+    """A network in eval mode.
+
+    Args:
+        name_or_path: "tennis" or "badminton", which come with the package, or a weights file.
 
     Raises:
         WeightsError: no such file, or it holds no event network.
     """
+    shipped = SHIPPED / f"{name_or_path}.safetensors"
+    path = shipped if shipped.is_file() else Path(name_or_path)
     net = EventNet()
     try:
         net.load_state_dict(safetensors_torch.load(path.read_bytes()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from tracknet.pipeline.events.find import Event
@@ -66,7 +67,7 @@ def _rally(events: list[Event], fps: float) -> Rally:
     frames = [event.frame for event in events]
     kinds = [event.kind for event in events]
     hits = kinds.count("hit")
-    pauses = [later - earlier for earlier, later in zip(frames, frames[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(frames)]
     return Rally(
         frames[0],
         frames[-1],

@@ -61,6 +61,8 @@ def train(
 ) -> EventNet:
     """A network trained on labelled paths, in eval mode.
 
+    It uses the caller's PyTorch threads; layers so small are fastest with one.
+
     Args:
         paths: what to train on.
         settings: how.
@@ -191,7 +193,7 @@ def _seen_otherwise(part: _Part, rng: np.random.Generator) -> _Part:
             path[start : start + rng.integers(1, 7)] = np.nan
         for frame, kind in events:
             if kind == "hit" and rng.random() < 0.25:
-                start = max(0, int(frame) + rng.integers(-2, 2))
+                start = max(0, int(frame + rng.integers(-2, 2)))
                 path[start : start + rng.integers(1, 5)] = np.nan
     if rng.random() < 0.25:
         false = rng.random(frames) < 0.01
