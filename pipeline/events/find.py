@@ -11,7 +11,14 @@ from torch import nn
 
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.events.flight import turn
-from tracknet.pipeline.events.model import FPS, KINDS, centred, load_net, probabilities
+from tracknet.pipeline.events.model import (
+    FPS,
+    KINDS,
+    centred,
+    load_net,
+    probabilities,
+    without_repeats,
+)
 
 THRESHOLD = 0.5
 _SPREAD = np.exp(-0.5 * np.arange(-2, 3) ** 2)  # what an event looks like; see `training.targets`
@@ -58,8 +65,7 @@ def find_events(
 ) -> list[Event]:
     """The events of a path, in order.
 
-    A frame whose ball is exactly where it was in the frame before counts as unseen: the picture was
-    repeated, as in videos whose frame rate was raised.
+    In frames that repeat the picture before, the ball counts as unseen; see `without_repeats`.
 
     Args:
         xy: [N, 2], px of the displayed picture; NaN where no ball was seen.
@@ -78,7 +84,7 @@ def find_events(
     if not (np.isfinite(fps) and fps > 0):
         raise InputError(f"{fps} frames per second: must be above 0")
     path = np.where(np.isfinite(xy).all(1, keepdims=True), xy, np.nan).astype(np.float64)
-    path[1:][(path[1:] == path[:-1]).all(1)] = np.nan
+    path = without_repeats(path)
     if net is None:
         events = find_events(path, size, fps, _shipped("badminton"))
         bounces = sum(event.kind == "bounce" for event in events)

@@ -73,6 +73,16 @@ def centred(xy: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float6
     return (xy - (np.array(size) - 1) / 2) * (WIDTH / size[0])
 
 
+def without_repeats(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """NaN where a ball is exactly where it was in the frame before.
+
+    There the picture was repeated, as in videos whose frame rate was raised.
+    """
+    path = xy.copy()
+    path[1:][(xy[1:] == xy[:-1]).all(1)] = np.nan
+    return path
+
+
 def features(path: NDArray[np.float64], fps: float) -> NDArray[np.float32]:
     """What the network sees of a path.
 

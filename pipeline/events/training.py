@@ -1,9 +1,9 @@
 """Training on labelled paths, each time as another camera and another tracker could have seen them.
 
 A few hundred labelled events are few, so every batch is made anew: mirrored, scaled, moved, slowed
-down or sped up, with noise, gaps (more of them around hits, where a player hides the ball), false
-sightings and repeated frames.  A small part are drawn dribbles, as of a player who is about to
-serve: their bounces look like hits otherwise.
+down or sped up, with noise, gaps (more of them around hits, where a player hides the ball) and
+false sightings.  A small part are drawn dribbles, as of a player who is about to serve: their
+bounces look like hits otherwise.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tracknet.pipeline.events.model import (
     centred,
     features,
     pieces,
+    without_repeats,
 )
 
 _Events = list[tuple[float, str]]
@@ -122,7 +123,7 @@ class _Part:
 
 def _parts(path: LabelledPath) -> list[_Part]:
     """A clip in pieces without long gaps, as the network will see them."""
-    xy, events = centred(path.xy, path.size), once(path.events)
+    xy, events = centred(without_repeats(path.xy), path.size), once(path.events)
     step = max(1, round(path.fps / FPS))
     return [
         _Part(
