@@ -88,9 +88,8 @@ def find_events(
     if net is None:
         events = find_events(path, size, fps, _shipped("badminton"))
         bounces = sum(event.score for event in events if event.kind == "bounce")
-        if bounces < _TENNIS_BOUNCES * sum(event.score for event in events):
-            return events
-        net = _shipped("tennis")
+        tennis = bounces >= _TENNIS_BOUNCES * sum(event.score for event in events)
+        net = _shipped("tennis" if tennis else "badminton")
     step = max(1, round(fps / FPS))
     found = []
     for frame, kind, score in peaks(probabilities(net, centred(path, size), fps), threshold, step):
