@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from tracknet.commands import archive, cluster, labelled, rallies, speed, training, weights
+from tracknet.commands import archive, cluster, events, labelled, rallies, speed, training, weights
 from tracknet.commands.logs import LEVELS, set_up_logging
 
 
@@ -59,6 +59,7 @@ COMMANDS = (
     rallies.demo,
     labelled.clips,
     labelled.evaluate,
+    events.events,
     training.train,
     speed.benchmark,
     weights.models,

@@ -97,9 +97,9 @@ def command_lines():
     for page in PAGES:
         text = page.read_text("utf-8").replace("\\\n", " ")
         for line in text.splitlines():
-            words = re.split(r"  #| > ", line.strip())[0]
+            words = re.split(r"  #| > | < ", line.strip())[0]
             if line.startswith("    ") and words.startswith("tracknet "):
-                yield words.replace("$variant", "v5")
+                yield words.replace("$name", "v5").removesuffix(" $options")
 
 
 @pytest.mark.parametrize("line", sorted(set(command_lines())))
@@ -131,7 +131,7 @@ def test_python_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_video(tmp_path / "demo/rallies/match1/video/rally001.mp4", 31)
     names = {}
-    for page in (ROOT / "README.md", ROOT / "docs" / "tables.md"):
+    for page in PAGES:
         for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
             exec(code, names)
     assert len(names["balls"]) == len(names["rows"]) == 31

@@ -12,6 +12,7 @@ from tests.runs import ROOT
 
 # What each room may import, besides itself.
 DECODING = MODELS = TRACKING = SCORING = {"pipeline.errors", "pipeline.spec", "schemas.files"}
+EVENTS = {"pipeline.errors", "schemas.files"}
 DATASETS = {*DECODING, "pipeline.decoding", "pipeline.scoring", "pipeline.tracking"}
 RUNTIMES = {*DATASETS, "pipeline.models", "pipeline.datasets"}
 PIPELINE = {
@@ -21,6 +22,7 @@ PIPELINE = {
     "pipeline.models": MODELS,
     "pipeline.tracking": TRACKING,
     "pipeline.scoring": SCORING,
+    "pipeline.events": EVENTS,
     "pipeline.datasets": DATASETS,
     "pipeline.pictures": {"pipeline.errors", "pipeline.decoding", "schemas.files"},
     "pipeline.synth": {"pipeline.errors", "pipeline.pictures"},

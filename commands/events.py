@@ -1,0 +1,171 @@
+"""Hits and bounces: train and score a network on labelled paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tracknet.commands.options import as_json, options
+
+if TYPE_CHECKING:
+    from tracknet.pipeline.events.labels import LabelledPath
+
+data_options = options(
+    click.argument("data", nargs=-1, required=True,
+                   type=click.Path(exists=True, path_type=Path)),
+    click.option("--split", "splits", multiple=True,
+                 help="Only clips of this split of a folder's clips.csv; may be given twice."),
+    click.option("--hits", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 help="CSV `clip,frame` with the hits of the clips of a folder.  [default: those "
+                 "of badminton clips that come with the package]"),
+    click.option("--steps", type=click.IntRange(min=1), default=1500, show_default=True,
+                 help="Training steps."),
+    click.option("--seed", default=0, show_default=True),
+)  # fmt: skip
+
+
+@click.group()
+def events() -> None:
+    """Hits and bounces, found in the path of a ball by a small network.
+
+    DATA is a CSV with the columns game,clip,frame,visibility,x,y,status (status 0 in flight, 1 hit,
+    2 bounce; 1280x720, 30 frames per second), or a folder of labelled clips, as in `clips`.
+    """
+
+
+@events.command()
+@data_options
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="Weights file to write (.safetensors).")  # fmt: skip
+def train(
+    data: tuple[Path, ...],
+    splits: tuple[str, ...],
+    hits: Path | None,
+    steps: int,
+    seed: int,
+    out: Path,
+) -> None:
+    """Train a network on all of DATA.
+
+    \b
+    tracknet events train tennis.csv labelled/ --split train --out events.safetensors
+    """
+    import torch
+
+    from tracknet.commands.console import progress
+    from tracknet.pipeline.events.model import save_net
+    from tracknet.pipeline.events.training import EventTraining
+    from tracknet.pipeline.events.training import train as train_net
+
+    torch.set_num_threads(1)  # fastest for layers so small
+    paths = _paths(data, splits, hits)
+    with progress("training") as report:
+        settings = EventTraining(steps=steps, seed=seed)
+        net = train_net(paths, settings, lambda done: report(done, steps, "steps"))
+    record = {
+        "data": [one.name for one in data],
+        "splits": splits,
+        "clips": len(paths),
+        "steps": steps,
+        "seed": seed,
+    }
+    save_net(net, out, record)
+    click.echo(f"{out}: trained on {len(paths)} clips")
+
+
+@events.command()
+@data_options
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Score this network.  [default: the one that comes with the package]",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    help="Cross-validate instead: train so many networks, each without some games, and "
+    "score it on those.",
+)
+@click.option(
+    "--tolerance",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Frames that an event may be away from its label.",
+)
+@as_json
+def score(
+    data: tuple[Path, ...],
+    splits: tuple[str, ...],
+    hits: Path | None,
+    steps: int,
+    seed: int,
+    weights: Path | None,
+    folds: int | None,
+    tolerance: int,
+    as_json: bool,
+) -> None:
+    """Score a network on DATA, or cross-validate over its games.
+
+    One event counts for one label.  "F1 once" takes labels of one kind in frames that follow each
+    other as one event.
+
+    \b
+    tracknet events score tennis.csv --folds 5
+    tracknet events score labelled/ --split test
+    """
+    import json
+
+    import torch
+
+    from tracknet.commands.console import print_table, progress
+    from tracknet.jobs.events import cross_validate, score_events, totals
+    from tracknet.pipeline.events.model import load_net
+    from tracknet.pipeline.events.training import EventTraining
+
+    if weights and folds:
+        raise click.UsageError("give --weights or --folds, not both")
+    torch.set_num_threads(1)  # fastest for layers so small
+    paths = _paths(data, splits, hits)
+    if folds:
+        settings = EventTraining(steps=steps, seed=seed)
+        with progress("training") as report:
+            scores = cross_validate(
+                paths, settings, folds, tolerance, lambda done, total: report(done, total, "steps")
+            )
+    else:
+        scores = score_events(paths, load_net(weights) if weights else None, tolerance)
+    rows = [
+        {
+            "game": one.game,
+            "kind": one.kind,
+            "labels": one.counts.tp + one.counts.fn,
+            "found": one.counts.tp + one.counts.fp,
+            "right": one.counts.tp,
+            "f1": one.counts.f1,
+            "f1_once": one.counts_once.f1,
+        }
+        for one in [*scores, *totals(scores)]
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        print_table(
+            ("game", "kind", "labels", "found", "right", "F1", "F1 once"),
+            [tuple(_cell(value) for value in row.values()) for row in rows],
+            right=(2, 3, 4, 5, 6),
+        )
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _paths(
+    data: tuple[Path, ...], splits: tuple[str, ...], hits: Path | None
+) -> list[LabelledPath]:
+    from tracknet.jobs.events import labelled_paths
+
+    return [path for one in data for path in labelled_paths(one, splits, hits)]

@@ -1,0 +1,126 @@
+"""From a path to its events: peaks of the network's probabilities."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.events.flight import turn
+from tracknet.pipeline.events.model import (
+    FPS,
+    KINDS,
+    centred,
+    load_net,
+    probabilities,
+    without_repeats,
+)
+
+THRESHOLD = 0.5
+_SPREAD = np.exp(-0.5 * np.arange(-2, 3) ** 2)  # what an event looks like; see `training.targets`
+_APART = 4  # frames at 30 per second; two events of one kind are further apart
+_APART_KINDS = 2  # of different kinds
+_TENNIS_BOUNCES = 0.25  # share of the scores; 0.36 to 0.73 on tennis clips, mostly 0 in badminton
+
+
+@cache
+def _shipped(name: str) -> nn.Module:
+    return load_net(name)
+
+
+class Event(NamedTuple):
+    """A hit or a bounce.
+
+    Attributes:
+        frame: 0-based index of the frame nearest to it, as the network sees it.
+        kind: "hit" or "bounce".
+        x_px, y_px: where, pixels of the displayed picture.
+        score: how likely, in [0, 1].
+        offset: frames from `frame` to the moment itself, -1.5 to 1.5; 0 where the path around does
+            not tell.
+        speed_before, speed_behind: px of the displayed picture per second, just before and just
+            behind; in the picture, not on the court.  NaN where it cannot be told.
+    """
+
+    frame: int
+    kind: str
+    x_px: float
+    y_px: float
+    score: float
+    offset: float
+    speed_before: float
+    speed_behind: float
+
+
+def find_events(
+    xy: NDArray[np.float64],
+    size: tuple[int, int],
+    fps: float,
+    net: nn.Module | None = None,
+    threshold: float = THRESHOLD,
+) -> list[Event]:
+    """The events of a path, in order.
+
+    In frames that repeat the picture before, the ball counts as unseen; see `without_repeats`.
+
+    Args:
+        xy: [N, 2], px of the displayed picture; NaN where no ball was seen.
+        size: width and height of the displayed picture, px.
+        fps: frames per second.
+        net: from `load_net` or `train`; None takes the shipped one of the sport that the path looks
+            like: badminton where the network that knows both sports finds hardly a bounce, else
+            tennis.
+        threshold: events have at least this score.
+
+    Raises:
+        InputError: the path is no [N, 2], or the frame rate is not above 0.
+    """
+    if xy.ndim != 2 or xy.shape[1] != 2:
+        raise InputError(f"a path is an array [N, 2], not {list(xy.shape)}")
+    if not (np.isfinite(fps) and fps > 0):
+        raise InputError(f"{fps} frames per second: must be above 0")
+    path = np.where(np.isfinite(xy).all(1, keepdims=True), xy, np.nan).astype(np.float64)
+    path = without_repeats(path)
+    if net is None:
+        events = find_events(path, size, fps, _shipped("badminton"))
+        bounces = sum(event.score for event in events if event.kind == "bounce")
+        tennis = bounces >= _TENNIS_BOUNCES * sum(event.score for event in events)
+        net = _shipped("tennis" if tennis else "badminton")
+    step = max(1, round(fps / FPS))
+    found = []
+    for frame, kind, score in peaks(probabilities(net, centred(path, size), fps), threshold, step):
+        offset, (x, y), before, behind = turn(path, frame)
+        found.append(Event(frame, KINDS[kind], x, y, score, offset, before * fps, behind * fps))
+    return found
+
+
+def peaks(
+    found: NDArray[np.float64], threshold: float, step: int = 1
+) -> list[tuple[int, int, float]]:
+    """Frame, kind and score of each event, by frame.
+
+    Args:
+        found: [2, N], from `probabilities`.
+        threshold: least score.
+        step: frames per 1/30 s.
+    """
+    if not found.shape[1]:
+        return []
+    spread = np.ones(4 * step + 1) / (_SPREAD.sum() * step)
+    score = np.stack([np.convolve(row, spread)[2 * step : -2 * step] for row in found])
+    rank = score + 1e-3 * found  # a plateau of the sum has its peak where the probability has
+    chosen: list[tuple[int, int, float]] = []
+    for kind, frame in np.argwhere(score >= threshold):
+        around = rank[kind, max(0, frame - _APART * step) : frame + _APART * step + 1]
+        if rank[kind, frame] == around.max():
+            chosen.append((int(frame), int(kind), min(1.0, float(score[kind, frame]))))
+    kept: list[tuple[int, int, float]] = []
+    for frame, kind, value in sorted(chosen, key=lambda event: -event[2]):
+        least = {kind: _APART * step}
+        if all(abs(frame - f) > least.get(k, _APART_KINDS * step) for f, k, _ in kept):
+            kept.append((frame, kind, value))
+    return sorted(kept)
