@@ -94,7 +94,7 @@ def test_everything_is_measured(tmp_path, capsys, clips):
     assert together.seconds["commit"] > 0
     assert 0 < together.overhead < 1
     assert 0 < sum(together.start_cpu_s.values()) < sum(together.cpu_s.values())
-    assert 0 < together.overhead_at_work < 1
+    assert 0 < together.overhead_at_work <= 1  # fifteen frames take no time on a Ray that runs
     assert [scale.frames for scale in report.scaling.values()] == [30 for _ in clips]
     assert report.ratios["model, reference / reference"] == 1
     assert report.ratios["file to table / reference loop"] > 0

@@ -72,7 +72,7 @@ def test_job_runs_stops_and_resumes(cluster, tiny_weights, tmp_path, monkeypatch
     assert f"cluster {cluster}" in resumed.stderr
     assert "bad.mp4" in resumed.stdout.splitlines()[-1]
     check_one_row_per_frame(rows(out), {"long.mp4": FRAMES})
-    frames = int(re.search(r"(\d+) frames", resumed.stdout).group(1))
+    frames = int(re.search(r"(\d+) frames, ball", resumed.stdout).group(1))
     assert frames < FRAMES  # what was staged before the stop was kept
 
     job_id = re.search(r"job (\w+)", resumed.stderr).group(1)

@@ -118,7 +118,7 @@ def test_render_and_training_see_what_tracking_sees(decoder, tmp_path):
     video, pictures, _ = read(decoder, path)
     shown = [frame.picture for frame in decode_upright(path)]
     np.testing.assert_array_equal(shown, pictures)
-    clip = Clip("s", "m", "c", path, path, "tracknetv2", video.width, video.height, 6)
+    clip = Clip("s", "m", "c", path, path, video.width, video.height, 6)
     cached = cached_frames(clip, tmp_path / "cache", width=96, height=54)
     _, by_tracking, _ = read(decoder, path, (96, 54))
     assert difference(cached, np.array(by_tracking)) < 1
@@ -127,7 +127,7 @@ def test_render_and_training_see_what_tracking_sees(decoder, tmp_path):
 @pytest.mark.parametrize("size", [(1280, 720), (540, 960), (640, 480), (2048, 858)])
 def test_labels_and_peaks_move_with_the_picture(size):
     frames = np.zeros((1, 288, 512, 3), np.uint8)
-    clip = Clip("s", "m", "c", None, None, "tracknetv2", *size, 1)
+    clip = Clip("s", "m", "c", None, None, *size, 1)
     labelled = LabelledClip(clip, frames, np.ones(1, np.int8), np.array([[100.25, 200.5]]))
     x, y = labelled.xy[0]
     assert to_source(Peak(x, y, 1.0), (512, 288), size) == pytest.approx((100.25, 200.5), abs=1e-3)

@@ -128,11 +128,11 @@ def test_decoder_that_hangs_is_killed_and_quarantined(tiny_weights, tmp_path):
         "import time\n"
         "from tracknet.pipeline.decoding import child\n"
         "decode = child._answer\n"
-        "def answer(message, channel):\n"
+        "def answer(message, payload, channel):\n"
         "    if message['op'] == 'decode' and message['path'].endswith('hangs.mp4'):\n"
         "        channel.arm(0)\n"
         "        time.sleep(600)\n"
-        "    decode(message, channel)\n"
+        "    decode(message, payload, channel)\n"
         "child._answer = answer\n"
         "child.main()\n"
     )
