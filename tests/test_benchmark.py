@@ -106,6 +106,7 @@ def test_everything_is_measured(tmp_path, capsys, clips):
     assert json.loads(line)["ratios"] == report.ratios
 
 
+@pytest.mark.slow
 def test_windows_of_random_weights_are_not_recomputed(rally):
     pytest.importorskip("openvino")
     pytest.importorskip("nncf")

@@ -68,7 +68,11 @@ def _words(process):
 
 @pytest.mark.parametrize(
     "victim",
-    ["decoding.child", "DetectStage", pytest.param("DecodeStage", marks=pytest.mark.slow)],
+    [
+        pytest.param("decoding.child", marks=pytest.mark.slow),
+        "DetectStage",
+        pytest.param("DecodeStage", marks=pytest.mark.slow),
+    ],
 )
 def test_worker_killed_in_mid_run(undisturbed, archive, tiny_weights, tmp_path, victim):
     command = ("track", archive, "--out", tmp_path, "--weights", tiny_weights)

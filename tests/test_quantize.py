@@ -177,7 +177,7 @@ def test_what_cannot_be_quantized_or_opened(tiny):
         quantize(model, [], "", {})
 
 
-@pytest.mark.parametrize("floats", ["fp32", "bf16"])
+@pytest.mark.parametrize("floats", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_uncertain_windows_are_recomputed_in_float32(tiny, floats):
     model, windows, quantized, expected = tiny
     int8 = replace(INT8, floats=floats)
