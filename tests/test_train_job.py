@@ -128,7 +128,6 @@ def test_nothing_is_left_behind_by_a_run_that_cannot_start(rallies: Path, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.slow  # starts Ray Train
 def test_two_processes_share_a_step(rallies: Path, tmp_path: Path) -> None:
     """Gradients are averaged, so two processes learn what one does; process 0 writes.
 
