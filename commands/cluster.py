@@ -13,7 +13,7 @@ from tracknet.commands.options import as_json
 
 @click.group()
 def jobs() -> None:
-    """Look after runs on a Ray cluster."""
+    """Manage runs on a Ray cluster."""
 
 
 required_address = click.option(

@@ -298,7 +298,7 @@ def _print_together(title: str, runs: dict[str, Together]) -> None:
     print_table(
         (
             *(title, "s", "start s", "frames/s", "decode", "model", "commit", "waited"),
-            *("Ray's CPU", "behind start"),
+            *("Ray's CPU", "after start-up"),
         ),
         [
             (

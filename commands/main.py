@@ -3,8 +3,8 @@
     exit code 0   all done
     exit code 1   failed
     exit code 2   wrong usage
-    exit code 3   done, but some videos could not be read whole; they are named last
-    exit code 130, 143   interrupted by Ctrl-C or SIGTERM; run the same command again to go on
+    exit code 3   done, but some videos are unreadable or partly unreadable; they are named last
+    exit code 130, 143   interrupted by Ctrl-C or SIGTERM; run the same command again to resume
 
 The commands themselves are in the other files of this folder, one file per group.
 """
@@ -27,7 +27,7 @@ from tracknet.commands.logs import LEVELS, set_up_logging
 @click.option(
     "--log-level",
     type=click.Choice(LEVELS),
-    help="Least level of log lines.  [default: warning on a terminal, else info]",
+    help="Minimum level of log lines.  [default: warning on a terminal, else info]",
 )
 @click.option(
     "--log-file",
@@ -38,7 +38,7 @@ def cli(log_level: str | None, log_file: Path | None) -> None:
     """Find the ball in every frame of every video of an archive.
 
     \b
-    tracknet demo                                  # see it work, on a rally it makes itself
+    tracknet demo                                  # try it on a synthetic rally
     tracknet track matches/ --out tables/          # the overnight run; run it again to resume
     tracknet inspect tables/                       # what came out
     tracknet render final.mp4 --tracks tables/ --out ball.mp4
@@ -100,7 +100,7 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except click.Abort:  # Ctrl-C
-        click.echo("interrupted; run the same command again to go on", err=True)
+        click.echo("interrupted; run the same command again to resume", err=True)
         return 128 + signal.SIGINT
     except BrokenPipeError:  # `| head` has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - Python flushes it at exit

@@ -49,7 +49,7 @@ cutting_options = options(
         type=click.FloatRange(min=0, min_open=True),
         default=20.0,
         show_default=True,
-        help="Least length of the pieces that a video is decoded in. Changes no result.",
+        help="Minimum length of a shard in seconds. Does not change results.",
     ),
 )
 
@@ -75,7 +75,7 @@ precisions_option = click.option(
     "precisions",
     multiple=True,
     metavar="[auto|fp32|bf16|fp16|int8]",
-    help="Again for more than one.",
+    help="Repeat for several precisions.",
 )
 
 address_option = click.option(

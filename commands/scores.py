@@ -88,7 +88,7 @@ def print_evaluation(found: Evaluation, as_json: bool) -> None:
         if rows:
             print(f"\nby {grouping.replace('_', ' ')}")
             print_table(_COLUMNS, _cells(rows, protocol), right=tuple(range(1, 8)))
-    print(f"every figure, by match and clip too, and {len(MIN_SCORES)} least scores: {found.file}")
+    print(f"all metrics, by match, clip and {len(MIN_SCORES)} minimum scores too: {found.file}")
 
 
 def _cells(rows: list[dict[str, Any]], protocol: Protocol) -> list[tuple[Any, ...]]:

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--weights", default="", help="Name of shipped weights, or a .safetensors file; "
-              "without, random weights of --arch, which run as fast.")  # fmt: skip
+              "default: random weights of --arch, without uncertain windows.")  # fmt: skip
 @click.option("--arch", default="v5", show_default=True, help="See `tracknet models`.")
-@click.option("--width", default=1.0, show_default=True, help="Of --arch: its share of channels.")
+@click.option(
+    "--width",
+    default=1.0,
+    show_default=True,
+    help="Channel width of --arch, relative to published.",
+)
 @runtime_option
 @precisions_option
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)

@@ -51,7 +51,7 @@ def convert(src: Path, arch: str, out: Path) -> None:
 @weights.command()
 @click.argument("file", metavar="NAME_OR_FILE")
 def show(file: str) -> None:
-    """Show what a weights file says of itself: config, hash, training record, metrics.
+    """Show the metadata of a weights file: config, hash, training record, metrics.
 
     \b
     tracknet weights show v5-nano
@@ -87,7 +87,7 @@ def quantize(
     """Make the INT8 network for `--precision int8`, calibrated on the training clips.
 
     It must pass the gate of `tracknet weights check` on the validation clips; exit code 1 if it
-    does not, and then nothing is written but what --out asks for.
+    does not, and then only the file given by --out is written.
 
     \b
     tracknet weights quantize v5.safetensors --data labelled/
@@ -120,9 +120,9 @@ def quantize(
 @click.option("--runtime", default="openvino", show_default=True, metavar="[torch|openvino]",
               help="What to check.")  # fmt: skip
 @precisions_option
-@click.option("--split", default="test", show_default=True, help="Clips of this split, if any is.")
+@click.option("--split", default="test", show_default=True, help="Use clips of this split, if any.")
 @click.option("--frames", default=0, type=click.IntRange(min=0),
-              help="About so many, from the middles of the clips; 0: all.")  # fmt: skip
+              help="Check about this many frames, from middles of clips; 0: all.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @as_json
 def check(
@@ -136,7 +136,7 @@ def check(
     device: str,
     as_json: bool,
 ) -> None:
-    """Is a fast runtime as good as PyTorch in float32?  On labelled clips; exit code 1 if not.
+    """Compare a runtime with PyTorch in float32 on labelled clips; exit code 1 if it fails.
 
     F1 may differ by 0.2 points, and 99.5 % of the frames must have the same outcome.
 

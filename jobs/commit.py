@@ -160,7 +160,7 @@ class Committer:
         found = []
         for video_id, missing in self._missing.items():
             shard = next(s for s in self._todo[video_id] if s.start in missing)
-            reason = self._failed.get((video_id, shard.start), "the process died at work on it")
+            reason = self._failed.get((video_id, shard.start), "its worker process died")
             error = f"frames {shard.start}-{shard.stop - 1}: {reason}"
             more = f" (and {len(missing) - 1} more parts of it)" if len(missing) > 1 else ""
             found.append({"source": self._videos[video_id].source, "error": error + more})

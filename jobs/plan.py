@@ -165,7 +165,7 @@ def bind(plan: Plan, store: Store) -> None:
                 store.rename(video_id, now[0], now[1:], video.mtime_ns)
         elif not elsewhere:
             gone = ", ".join(former) or video_id
-            log.warning("%s: its content has changed; the rows before are in superseded/", gone)
+            log.warning("%s: its content has changed; old rows moved to superseded/", gone)
             store.retract(video_id)
         elif elsewhere != former:
             store.rename(video_id, elsewhere[0], elsewhere[1:])
@@ -234,7 +234,7 @@ def _probe_all(
             try:
                 return replace(video_from_row(store.read_video(video_id)), source=str(source))
             except TableError as error:
-                log.warning("damaged, and made again: %s", error)
+                log.warning("damaged; will be redone: %s", error)
         decoder = decoders.get()
         try:
             return _probe(decoder, source)

@@ -20,6 +20,7 @@ from tracknet.pipeline.datasets import (
     find_clips,
     load_clip,
 )
+from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.models.checkpoint import find_weights, load_model, weights_hash
 from tracknet.pipeline.runtimes.choice import computes_bf16, resolve
@@ -113,9 +114,12 @@ def make_quantized(
         out: None for the user's cache.
 
     Raises:
-        InputError: NNCF is not installed, no clip is found, or the model makes no heatmaps.
+        InputError: NNCF is not installed, no clip is found, the model makes no heatmaps, or `out`
+            does not end in .xml.
         WeightsError: no such weights.
     """
+    if out is not None and out.suffix != ".xml":  # asked before minutes of work
+        raise InputError(f"{out}: the name of a quantized network must end in .xml")
     path = find_weights(weights)
     model = load_model(path)
     spec = window_spec(model)

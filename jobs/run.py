@@ -210,7 +210,7 @@ class Run:
         status = "failed" if report.failed else "partial" if report.quarantined else "done"
         self._write_run(status, report, self._seconds())
         if self.fresh and report.failed:
-            log.warning("%s: the results before stay, until all videos are tracked", self.out.root)
+            log.warning("%s: keeping the old results until all videos are tracked", self.out.root)
         elif self.fresh:
             self.out.swap()
         log.info(
@@ -260,7 +260,7 @@ class Run:
         for attempt in range(2, MACHINE_TRIES + 1):
             shards = committer.unfinished()
             if shards:
-                log.warning("%d parts of videos failed; try %d", len(shards), attempt)
+                log.warning("%d shards failed; attempt %d", len(shards), attempt)
             for start in range(0, len(shards), SHARDS_PER_WAVE):
                 self._round(shards[start : start + SHARDS_PER_WAVE], plan, committer, work)
 
@@ -274,7 +274,7 @@ class Run:
                 )
         except WorkError as error:
             at = "; ".join(f"{bad['source']}: {bad['error']}" for bad in committer.failures()[:3])
-            raise WorkError(f"{error}; at work on {at}") from error
+            raise WorkError(f"{error}; while processing {at}") from error
 
     def _report(self, committer: Committer, plan: Plan, skipped: int) -> TrackReport:
         totals = committer.totals

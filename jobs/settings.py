@@ -28,12 +28,12 @@ class TrackSettings:
         device: `auto`, `cpu`, `cuda`.
         runtime, precision: what computes the model and how, see `pipeline.runtimes.choice`.
         batch: windows that the model computes at once; 0 chooses by the device.
-        shard_seconds: least length of a shard; changes no row.
+        shard_seconds: minimum length of a shard; does not change results.
         workers: decode workers, each a core; 0 chooses by the machine.
         decoder: limits of the decoder process.
         chunk_frames: frames in one message to the model, a multiple of every model's window; 0
             chooses by the device.
-        retry_quarantined: track videos again that could not be read whole before.
+        retry_quarantined: track videos again that were unreadable or partly unreadable.
     """
 
     weights: str = DEFAULT_WEIGHTS

@@ -103,7 +103,7 @@ def inventory(store: Store, deep: bool = False) -> dict[str, Any]:
 
 def _check_results(store: Store) -> None:
     if store.marker is None:
-        raise InputError(f"{store.root} is no results folder: it has no sound result.json")
+        raise InputError(f"{store.root} is not a results folder: result.json is missing or damaged")
 
 
 def _name(store: Store, video_id: str) -> str | None:

@@ -141,7 +141,7 @@ def _in_manifest(manifest: Path, above: tuple[Path, ...]) -> Iterator[Path]:
                 f"{manifest}:{number}: not UTF-8 ({error.reason}); save it as UTF-8"
             ) from error
         if "\0" in text:
-            raise InputError(f"{manifest}:{number}: no text (is it UTF-16?); save it as UTF-8")
+            raise InputError(f"{manifest}:{number}: not text (is it UTF-16?); save it as UTF-8")
         if not text or text.startswith("#"):
             continue
         named = text if text.startswith("~") else str(manifest.parent / text)

@@ -80,7 +80,7 @@ class Cluster:
                     self._client = JobSubmissionClient(self.address, headers=_token_header())
             except AuthenticationError as error:
                 raise ClusterError(
-                    f"{self.address}: this cluster wants a token and refused ours; set "
+                    f"{self.address}: this cluster requires a token and rejected this one; set "
                     "RAY_AUTH_TOKEN, or put the token into ~/.ray/auth_token"
                 ) from error
             except (ConnectionError, RuntimeError, ValueError) as error:
@@ -108,7 +108,7 @@ class Cluster:
                 except RuntimeError as error:
                     if _NOT_READY not in str(error) or time.monotonic() > deadline:
                         raise ClusterError(
-                            f"{self.address}: takes no job ({_first_line(error)})"
+                            f"{self.address}: does not accept jobs ({_first_line(error)})"
                         ) from error
                     time.sleep(_POLL_S)
 

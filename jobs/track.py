@@ -142,8 +142,8 @@ class _Pools:
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[0]
             raise WorkError(
-                f"Ray gave up ({reason}); what is published stays, run the same command again to "
-                "go on"
+                f"Ray failed ({reason}); what is published stays, run the same command again to "
+                "resume"
             ) from error
 
     def _pipeline(

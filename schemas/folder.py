@@ -128,7 +128,7 @@ class Folder:
         elif not key.matches(found):
             differences = _differences({name: found[name] for name in _MARKER}, wanted)
             raise MixedResults(
-                f"{self.root} holds rows made differently ({differences}); "
+                f"{self.root} holds results of other weights or settings ({differences}); "
                 "choose another --out, or --fresh to replace them"
             )
 
@@ -146,7 +146,7 @@ class Folder:
         found = [read_json(path) for path in (self.root / "manifests").glob("*.json")]
         keys = {manifest.get("result_key") for manifest in found if manifest}
         if keys and (key is None or keys == {key.digest}):
-            log.warning("%s: result.json is damaged or gone; the manifests stand for it", self.root)
+            log.warning("%s: result.json is damaged or missing; using the manifests", self.root)
             return
         if foreign := next(self._files(), None):
             raise ForeignFolder(
@@ -199,7 +199,7 @@ class Folder:
     def drop_next(self) -> None:
         """Delete what an unfinished `--fresh` has made."""
         if (self.root / ".fresh").exists():
-            log.warning("%s: an unfinished --fresh is given up", self.root)
+            log.warning("%s: discarding an unfinished --fresh run", self.root)
             shutil.rmtree(self.root / ".fresh", ignore_errors=True)
 
     def swap(self) -> None:
@@ -237,7 +237,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        log.warning("damaged, and treated as not there: %s (%s)", path, error)
+        log.warning("damaged; treated as missing: %s (%s)", path, error)
         return None
     return found if isinstance(found, dict) else None
 

@@ -105,9 +105,9 @@ class FolderLock:
         age = time.time() - self.path.stat().st_mtime
         if holder and not here and not take and age < DEAD_AFTER_S:
             raise Locked(
-                f"{folder} is being written by {_name(line)}, which showed signs of life "
-                f"{max(0, age):.0f} s ago; if that run is dead, wait until it is silent for "
-                f"{DEAD_AFTER_S:.0f} s, or give --take-lock"
+                f"{folder} is being written by {_name(line)}, which renewed its lock "
+                f"{max(0, age):.0f} s ago; if that run is dead, wait until the lock is "
+                f"{DEAD_AFTER_S:.0f} s old, or give --take-lock"
             )
 
     def _show_life(self, ended: threading.Event) -> None:

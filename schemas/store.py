@@ -137,7 +137,7 @@ class Store(Folder):
         try:
             rows, _ = self.staged(video_id, [owned])
         except (TableError, KeyError, ValueError) as error:
-            log.warning("damaged, and made again: %s (%s)", path, error)
+            log.warning("damaged; will be redone: %s (%s)", path, error)
             return False
         return rows["frame"].to_pylist() == list(owned)
 
@@ -414,7 +414,7 @@ def _readable(
         try:
             rows += parquet.read(path, schema, columns).to_pylist()
         except TableError as error:
-            log.warning("damaged, and treated as not there: %s", error)
+            log.warning("damaged; treated as missing: %s", error)
     return rows
 
 

@@ -117,7 +117,7 @@ RUNS = pa.schema(
         _field("versions", pa.string(), "", "versions of the software, JSON"),
         _field("videos", pa.int64(), "", "videos published by this run"),
         _field("videos_skipped", pa.int64(), "", "videos that were complete before"),
-        _field("videos_quarantined", pa.int64(), "", "videos that could not be read whole"),
+        _field("videos_quarantined", pa.int64(), "", "unreadable or partly unreadable videos"),
         _field("frames", pa.int64(), "frame", "frames processed by this run"),
         _field("frames_detected", pa.int64(), "frame", "of these, with a ball"),
         _field("wall_s", pa.float64(), "s", "duration of the run", null=True),
@@ -156,14 +156,14 @@ EVAL_FRAMES = pa.schema(
 _FIGURES = {
     "accuracy": "(TP + TN) / frames",
     "precision": "TP / (TP + FP1 + FP2)",
-    "recall": "TP / (TP + FN); an FP1 is not in it",
+    "recall": "TP / (TP + FN); FP1 is not counted",
     "f1": "harmonic mean of precision and recall",
 }
 
 EVAL_METRICS = pa.schema(
     [
         _field("grouping", pa.string(), "", "all, split, test_set, sport, match, clip, visibility"),
-        _field("group", pa.string(), "", "which one of the grouping"),
+        _field("group", pa.string(), "", "value of `grouping`"),
         _field("min_score", pa.float64(), "1", "balls with a lower score count as absent"),
         *_PROTOCOL,
         _field("clips", pa.int32(), "", "clips that were scored"),

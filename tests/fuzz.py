@@ -6,7 +6,7 @@ Small videos in four containers are mutated in four ways (bytes changed, a stret
 a part of the header changed) and read as tracking reads them, but without Ray.  A file is
 
     refused      no video could be made of it, and the error says why
-    named        its index or its report says that something is missing or patched up
+    named        its index or its report says that something is missing or concealed
     whole        nothing is said, and every frame that its index promises decodes
     unnoticed    whole, but the numbers drawn on its pictures are not those of the sound file: most
                  formats have no checksum, so that a changed byte can give another picture, and a

@@ -31,7 +31,7 @@ def test_find_gives_the_rows_of_track(undisturbed, tiny_weights):
 
 
 def test_options_have_the_names_of_the_command_line(video, tiny_weights):
-    options = {"weights": str(tiny_weights), "threshold": 0.9, "link": False}
+    options = {"weights": str(tiny_weights), "threshold": 0.9, "link": False, "runtime": "torch"}
     few = tracknet.find(video, **options)
     same = tracknet.find(video, tracknet.TrackSettings.of(**options))
     pd.testing.assert_frame_equal(few, same)

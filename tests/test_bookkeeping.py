@@ -360,9 +360,7 @@ def test_parts_that_never_come_back_are_named(archive):
         yield from detect(store, [s for s in shards if s["first"] != 12])
 
     report = archive.run(work=loses)
-    assert [bad["error"] for bad in report.failed] == [
-        "frames 12-20: the process died at work on it"
-    ]
+    assert [bad["error"] for bad in report.failed] == ["frames 12-20: its worker process died"]
     archive.check(archive.run())
 
 
@@ -373,7 +371,9 @@ def test_model_that_always_fails_ends_the_run(archive):
             row["report"] = '{"model_error": "NaN"}'
             yield pa.Table.from_pylist([row], FRAME_ROW)
 
-    with pytest.raises(WorkError, match=r"failed 9 times; last: NaN; at work on .*a\.mp4: frames"):
+    with pytest.raises(
+        WorkError, match=r"failed 9 times; last: NaN; while processing .*a\.mp4: frames"
+    ):
         archive.run(work=fails)
     assert Store(archive.out).runs()[-1]["status"] == "failed"
     archive.check(archive.run())
@@ -413,5 +413,5 @@ def test_disk_that_disappears_takes_no_rows_away(archive):
 
 
 def test_inspect_refuses_what_is_no_results_folder(tmp_path):
-    with pytest.raises(InputError, match="no results folder"):
+    with pytest.raises(InputError, match="not a results folder"):
         inventory(Store(tmp_path))

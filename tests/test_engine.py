@@ -161,7 +161,7 @@ def test_linking_wants_more_and_fainter_candidates(pictures):
 
 
 def test_model_without_heatmaps_is_refused():
-    with pytest.raises(InputError, match="finds no ball in pictures"):
+    with pytest.raises(InputError, match="is not a heatmap model"):
         window_spec(build("inpaintnet"))
 
 

@@ -69,7 +69,7 @@ def test_inputs_that_name_nothing(tmp_path, name, message):
     [
         ("a.mp4\nB\u00e4lle.mp4\n".encode("latin-1"), r"list\.txt:2: not UTF-8"),
         ("a.mp4\n".encode("utf-16"), r"list\.txt:1: not UTF-8"),
-        ("a.mp4\n".encode("utf-16-le"), r"list\.txt:1: no text"),
+        ("a.mp4\n".encode("utf-16-le"), r"list\.txt:1: not text"),
         (b"a.mp4\nlist.txt\n", r"list\.txt:2: .*list\.txt: names itself"),
         (b"empty\n", r"list\.txt:1: .*empty: no videos in this folder"),
     ],

@@ -133,7 +133,7 @@ def test_other_weights_are_refused(cached, tmp_path):
     network = find_quantized(cached).network()
     network.set_rt_info("1", ["tracknet", "version"])
     openvino.save_model(network, tmp_path / "old.int8.xml")
-    with pytest.raises(WeightsError, match="make it anew with `tracknet weights quantize`"):
+    with pytest.raises(WeightsError, match="create it again with `tracknet weights quantize`"):
         read_quantized(tmp_path / "old.int8.xml", weights_hash(cached))
     lonely = tmp_path / "lonely.safetensors"
     save_model(build("v2", {"width": 0.0625}), lonely)
@@ -177,7 +177,8 @@ def test_what_cannot_be_quantized_or_opened(tiny):
         quantize(model, [], "", {})
 
 
-@pytest.mark.parametrize("floats", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("floats", ["fp32", "bf16"])
 def test_uncertain_windows_are_recomputed_in_float32(tiny, floats):
     model, windows, quantized, expected = tiny
     int8 = replace(INT8, floats=floats)

@@ -154,9 +154,9 @@ def test_auto(monkeypatch, device, asked, machine, name):
         ("tensorrt", "auto", "cpu", "--runtime tensorrt: choose one of auto, torch, openvino"),
         ("auto", "int4", "cpu", "--precision int4: choose one of auto, fp32, bf16, fp16, int8"),
         ("openvino", "fp32", "cuda", "openvino is for CPUs"),
-        ("openvino", "fp16", "cpu", "openvino on cpu computes fp32, bf16, int8"),
-        ("torch", "int8", "cpu", "torch on cpu computes fp32, bf16, fp16"),
-        ("auto", "int8", "cuda", "torch on cuda computes fp32, bf16, fp16"),
+        ("openvino", "fp16", "cpu", "openvino on cpu supports fp32, bf16, int8"),
+        ("torch", "int8", "cpu", "torch on cpu supports fp32, bf16, fp16"),
+        ("auto", "int8", "cuda", "torch on cuda supports fp32, bf16, fp16"),
         ("auto", "fp16", "cpu", "fp16 is for GPUs"),
         ("openvino-int8", "auto", "cpu", "is now --runtime openvino --precision int8"),
         ("compiled-fp16", "auto", "cuda", "is now --runtime torch --precision fp16"),
@@ -174,7 +174,7 @@ def test_openvino_that_is_not_installed(monkeypatch):
 
 
 def test_model_without_heatmaps_is_refused():
-    with pytest.raises(InputError, match="finds no ball"):
+    with pytest.raises(InputError, match="is not a heatmap model"):
         TorchRuntime(build("inpaintnet"))
-    with pytest.raises(InputError, match="finds no ball"):
+    with pytest.raises(InputError, match="is not a heatmap model"):
         to_openvino(nn.Identity())

@@ -349,7 +349,7 @@ class _Benchmark:
         with CpuUsage() as usage:
             report = track(sources, out, settings, on_progress=begin)
         if report.quarantined:
-            raise InputError(f"{report.quarantined[0]['source']} cannot be read whole")
+            raise InputError(f"{report.quarantined[0]['source']} is partly unreadable")
         shutil.rmtree(out)
         return _together(report.frames, report.models, report.seconds, usage)
 

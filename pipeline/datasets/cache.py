@@ -71,5 +71,5 @@ def _write(path: Path, clip: Clip, width: int, height: int) -> None:
     if not count == video.frames == clip.frames:
         raise VideoError(
             f"{clip.source}: {count} frames decode, the container presents {clip.frames}; "
-            "labels would stand at the wrong frames, so repair the file or leave the clip out"
+            "labels would not match the frames, so repair the file or leave the clip out"
         )

@@ -393,7 +393,7 @@ class FrameReader:
             text = f"{message['complaints']} errors ({message['first']})"
             self.report.errors.append(f"{name}: {text}")
             # A complaint of Decord's that PyAV does not share is about the copy, not the file.
-            self._patched = None if name == "decord" else f"damaged data, patched up: {text}"
+            self._patched = None if name == "decord" else f"damage concealed by the decoder: {text}"
 
 
 class _ChildDied(Exception):

@@ -73,7 +73,7 @@ def train(
         InputError: no path has an event.
     """
     if not any(path.events for path in paths):
-        raise InputError("no path has an event to learn from")
+        raise InputError("no labelled event in these paths")
     parts = [part for path in paths for part in _parts(path)]
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)

@@ -141,8 +141,8 @@ def window_spec(model: nn.Module) -> WindowSpec:
     spec = getattr(model, "spec", None)
     if not isinstance(spec, WindowSpec):
         raise InputError(
-            f"{type(model).__name__} finds no ball in pictures; track with the weights of a "
-            "heatmap model (`tracknet models` lists them)"
+            f"{type(model).__name__} is not a heatmap model; track with the weights of one "
+            "(`tracknet models` lists them)"
         )
     return spec
 

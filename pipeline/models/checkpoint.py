@@ -170,7 +170,7 @@ def find_weights(name_or_path: str | Path) -> Path:
     if path.name == str(name_or_path) and shipped.is_file():
         return shipped
     names = ", ".join(shipped_names()) or "none in this installation"
-    raise WeightsError(f"no weights {str(name_or_path)!r}: no such file, and no name of: {names}")
+    raise WeightsError(f"no weights {str(name_or_path)!r}: neither a file nor one of: {names}")
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> None:

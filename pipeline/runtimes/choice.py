@@ -104,9 +104,9 @@ def resolve(
         precision = _best_precision(runtime, device, int8)
     if precision not in _OF_RUNTIME[runtime]:
         possible = ", ".join(_OF_RUNTIME[runtime])
-        raise InputError(f"--precision {precision}: {runtime} on {device} computes {possible}")
+        raise InputError(f"--precision {precision}: {runtime} on {device} supports {possible}")
     if runtime == "openvino" and not on_cpu:
-        raise InputError(f"--runtime openvino is for CPUs, not for {device}; leave it away")
+        raise InputError(f"--runtime openvino is for CPUs, not for {device}; remove the option")
     if runtime == "openvino" and not openvino_available():
         raise InputError("--runtime openvino needs OpenVINO: pip install 'tracknet[openvino]'")
     if precision == "fp16" and on_cpu:

@@ -202,8 +202,6 @@ def save_quantized(quantized: Quantized, path: Path) -> None:
 
     Each file appears whole or not at all, the `.xml` last.
     """
-    if path.suffix != ".xml":
-        raise InputError(f"{path}: the name of a quantized network must end in .xml")
     for suffix, content in ((".bin", quantized.bin), (".xml", quantized.xml)):
         with whole_file(path.with_suffix(suffix)) as aside:
             aside.write_bytes(content)
@@ -229,7 +227,7 @@ def read_quantized(path: Path, expected: str) -> Quantized:
         raise WeightsError(f"{path} was made {origin}, not from {expected[:16]}")
     if _rt_info(network, "version") != _VERSION:
         raise WeightsError(
-            f"{path} was made by another version of this program; make it anew with "
+            f"{path} was made by another version of this program; create it again with "
             "`tracknet weights quantize`"
         )
     calibration = json.loads(_rt_info(network, "calibration"))

@@ -68,7 +68,7 @@ class BatchConfig:
         if self.batch < 1:
             raise InputError(f"batch {self.batch}: must be at least 1")
         if (self.emphasis or self.slow != 1) and self.balance is None:
-            raise InputError("epochs show every window once: emphasis and slow go with a balance")
+            raise InputError("emphasis and slow need batches.balance; epochs show each window once")
         if self.slow <= 0 or any(factor <= 0 for factor in self.emphasis.values()):
             raise InputError(f"emphasis {self.emphasis}, slow {self.slow}: factors must be above 0")
         if self.mask == "paper" and self.augment != Augment():
