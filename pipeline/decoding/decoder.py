@@ -40,13 +40,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from importlib.resources import files
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-import tracknet
 from tracknet.pipeline.decoding.pipe import limit_transfers, pack, unpack
 from tracknet.pipeline.decoding.video import Video, video_from_message
 from tracknet.pipeline.errors import DecodeTimeout, MachineError, VideoError
@@ -246,7 +246,7 @@ class Decoder:
                     "memory_bytes": self.limits.memory_bytes,
                     "deadline_s": self.limits.deadline_s,
                 }
-                root = str(Path(tracknet.__file__).parent.parent)
+                root = str(Path(str(files("tracknet"))).parent)
                 paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
                 self._process = subprocess.Popen(
                     [*self.limits.command, json.dumps(arguments)],
