@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -26,12 +26,25 @@ ARCHIVE = {"long.mp4": 230, "short.mp4": 50, "other.mkv": 61}
 
 
 def tracknet(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "tracknet", *(str(argument) for argument in arguments)]
+    return [sys.executable, "-m", "tracknet", *words_of(arguments)]
+
+
+def words_of(arguments: Sequence[object]) -> list[str]:
+    """The words of a command line; the tests' own weights are computed by PyTorch.
+
+    Converting them for OpenVINO, which `auto` takes, would cost each run seconds.  Runs of shipped
+    weights, and tests that choose a runtime, are as they are.
+    """
+    words = [str(argument) for argument in arguments]
+    chosen = {"--runtime", "--precision"} & set(words)
+    if words[0] == "track" and "--weights" in words and not chosen:
+        words += ["--runtime", "torch"]
+    return words
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `tracknet ARGUMENTS` to its end, in this process, on the Ray that all tests share."""
-    words = [str(argument) for argument in arguments]
+    words = words_of(arguments)
     if words[0] in ("track", "demo", "benchmark"):
         share_ray()
     output, errors = io.StringIO(), io.StringIO()

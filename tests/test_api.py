@@ -24,7 +24,7 @@ def test_find_gives_the_rows_of_track(undisturbed, tiny_weights):
     out, _ = undisturbed
     published = tracknet.read(out)
     for source, rows in published.groupby("source"):
-        found = tracknet.find(source, weights=str(tiny_weights))
+        found = tracknet.find(source, weights=str(tiny_weights), runtime="torch")
         pd.testing.assert_frame_equal(found, rows.reset_index(drop=True))
     assert len(published) == 341
     assert tracknet.read(out, arrow=True).num_rows == 341

@@ -215,7 +215,7 @@ def test_only_uncertain_windows_are_recomputed(tiny):
 
 
 def test_margin_covers_the_distance_of_calibration(tiny):
-    """Of the heatmaps that are closest to the threshold, 95 % lie within the margin."""
+    """Of the heatmaps that are closest to the threshold, 75 % lie within the margin."""
     model, windows, quantized, expected = tiny
     found = open_runtime(INT8, model, replace(quantized, margin=0.0))
     highest = np.stack([found(window[None])[0] for window in windows]).max(axis=(2, 3)).ravel()

@@ -61,7 +61,7 @@ _REFINE = rf"\.refine(\.(?!{_LINEAR})|/)"
 _FIRST = r"\.unet\.encoder1\.0\.conv/"
 _KEPT_IN_FLOAT = (r"\.mdd[./]", r"\.motion[./]", r"\.draft/", r"\.head[./]", _REFINE, _FIRST, "/")
 _KEPT_OUTSIDE = "(aten|prim)::.*"  # what is done in no module: in the methods that make a draft
-_NEAR, _SURE, _TINY = 0.2, 0.95, 1e-7  # see `_margin`; the least probability, so logits are finite
+_NEAR, _SURE, _TINY = 0.2, 0.75, 1e-7  # see `_margin`; the least probability, so logits are finite
 _SECTION = "tracknet"  # of the network's run-time information
 _VERSION = "2"  # of what stands there
 
@@ -167,7 +167,8 @@ def _margin(expected: NDArray[np.float64], found: NDArray[np.float64]) -> float:
 
     Taken is the fifth of the heatmaps that float leaves closest to p = 0.5, because elsewhere
     logits are larger, and so are errors, which turn nothing there; and of those the distance that
-    95 % keep.
+    75 % keep.  For `v5-nano` 95 % recomputed 10.7 % of the windows of the validation clips instead
+    of 5.8 %, which cost 5 % of the speed, for 99.90 % instead of 99.79 % of the same outcomes.
 
     >>> _margin(np.array([0.1, 4.0, -6.0, 5.0, 7.0]), np.array([0.15, 4.8, -6.5, 5.5, 7.5]))
     0.05
