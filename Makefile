@@ -12,7 +12,7 @@ demo: $(VENV)/.ready
 
 # Most of the time goes into starting Ray and waiting for it, so two files run side by side.
 test: $(VENV)/.ready-dev
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2 --dist loadfile
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 
 # Minutes-long tests, such as memory over a long video.
 test-slow: $(VENV)/.ready-dev

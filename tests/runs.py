@@ -45,7 +45,7 @@ def words_of(arguments: Sequence[object]) -> list[str]:
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `tracknet ARGUMENTS` to its end, in this process, on the Ray that all tests share."""
     words = words_of(arguments)
-    if words[0] in ("track", "demo", "benchmark"):
+    if words[0] in ("track", "demo", "benchmark") and "--address" not in words:
         share_ray()
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
@@ -89,6 +89,11 @@ def descendants(process: subprocess.Popen[bytes], words: str) -> list[psutil.Pro
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+def staged(out: Path) -> list[Path]:
+    """Shards that a run has finished; glob alone would also find one that is being written."""
+    return [p for p in out.glob("staging/*/*.parquet") if not p.name.startswith(".")]
 
 
 def rows(out: Path) -> dict[str, pa.Table]:

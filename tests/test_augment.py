@@ -111,6 +111,14 @@ def test_a_pasted_ball_is_where_its_label_says() -> None:
                 np.testing.assert_allclose((columns.mean(), rows.mean()), (x, y), atol=1.5)
 
 
+def test_a_ball_at_rest_stays_where_it_is() -> None:
+    pictures = np.full((3, 144, 256, 3), 90, np.uint8)
+    pasted, xy = paste(pictures, 3, np.random.default_rng(4), at_rest=True)
+    assert (xy == xy[0]).all()
+    assert (pasted == pasted[0]).all()
+    assert (pasted != pictures).any()
+
+
 def test_balls_are_pasted_only_where_there_is_none() -> None:
     far = np.full((3, 2), 500, np.float32)
     labelled = np.ones(3, bool)

@@ -70,7 +70,8 @@ def test_looped_videos_are_long_sound_and_different(rally, tmp_path):
     assert len(set(np.diff(pts[: 40 // FRAMES * FRAMES]))) == 1
 
 
-@pytest.mark.parametrize("clips", [(), pytest.param((2,), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("clips", [(), (2,)])
 def test_everything_is_measured(tmp_path, capsys, clips):
     weights = tmp_path / "tiny.safetensors"
     save_model(

@@ -8,7 +8,7 @@ import subprocess
 import psutil
 import pytest
 
-from tests.runs import ROOT, rows, run, start, tracknet, wait_for
+from tests.runs import ROOT, rows, run, staged, start, tracknet, wait_for
 from tests.videos import make_video
 
 
@@ -54,7 +54,7 @@ def test_a_signal_ends_a_run_in_order(archive, tiny_weights, tmp_path, number, c
     out, log = tmp_path / "out", tmp_path / "log"
     arguments = ("track", archive, "--out", out, "--weights", tiny_weights)
     process = start(*arguments, log=log)
-    wait_for(lambda: list(out.glob("staging/*/*.parquet")) or list(out.glob("manifests/*.json")))
+    wait_for(lambda: staged(out) or list(out.glob("manifests/*.json")))
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     assert process.wait(timeout=10) == code

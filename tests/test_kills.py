@@ -17,6 +17,7 @@ from tests.runs import (
     rows,
     run,
     share_ray,
+    staged,
     start,
     wait_for,
 )
@@ -25,10 +26,6 @@ from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.sources import find_sources
 from tracknet.jobs.track import track
 from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
-
-
-def staged(out):
-    return list((out / "staging").glob("*/*.parquet"))
 
 
 def test_driver_killed_then_resumed(undisturbed, archive, tiny_weights, tmp_path):
@@ -123,6 +120,7 @@ def test_model_that_dies_at_one_video_is_given_up(tmp_path):
     check_one_row_per_frame(rows(out), {"good.mp4": 20, "kills.mp4": 30})
 
 
+@pytest.mark.slow
 def test_decoder_that_hangs_is_killed_and_quarantined(tiny_weights, tmp_path):
     good = make_video(tmp_path / "in" / "good.mp4", 20)
     hangs = make_video(tmp_path / "in" / "hangs.mp4", 30)

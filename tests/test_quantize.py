@@ -73,6 +73,7 @@ def test_command_makes_what_track_finds(cached, rally, tmp_path):
     assert "precision: int8 -> fp32" in done.stderr
 
 
+@pytest.mark.slow
 def test_command_that_checks(cached, rally):
     done = run("weights", "check", cached, "--data", rally, "--frames", 12, "--json")
     results = {result["runtime"]: result for result in json.loads(done.stdout)}
@@ -142,12 +143,17 @@ def test_other_weights_are_refused(cached, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    """A V5 with random weights, windows, its quantized network, and float heatmaps of them."""
-    torch.manual_seed(0)
-    model = build("v5", {"width": 0.0625, "input_height": 32, "input_width": 32}).eval()
+def tiny(tmp_path_factory):
+    """A model with random weights, windows, its quantized network, and float heatmaps of them."""
+    model = random_model(0)
     windows = np.random.default_rng(0).integers(0, 255, (6, 3, 32, 32, 3), dtype=np.uint8)
-    return model, windows, quantize(model, windows, "a" * 64, {}), TorchRuntime(model)(windows)
+    quantized = quantize(model, windows, "a" * 64, {})
+    return model, windows, quantized, TorchRuntime(model)(windows)
+
+
+def random_model(seed):
+    torch.manual_seed(seed)
+    return build("v5", {"width": 0.0625, "input_height": 32, "input_width": 32}).eval()
 
 
 INT8 = RuntimeChoice("openvino", "int8", "fp32", "cpu", 1)
@@ -161,7 +167,9 @@ def test_beside_the_weights_and_close_to_pytorch(tiny, tmp_path):
     save_quantized(quantized, tmp_path / "v5.int8.xml")
     with pytest.raises(WeightsError, match="made from the weights aaaa"):
         find_quantized(weights)
-    save_quantized(quantize(model, windows, weights_hash(weights), {}), tmp_path / "v5.int8.xml")
+    network = quantized.network()
+    network.set_rt_info(weights_hash(weights), ["tracknet", "weights_hash"])
+    openvino.save_model(network, tmp_path / "v5.int8.xml", compress_to_fp16=False)
     assert has_quantized(weights)
     found = replace(find_quantized(weights), margin=0.0)
     heatmaps = open_runtime(INT8, model, found)(windows[:1])
@@ -198,9 +206,7 @@ def test_uncertain_windows_are_recomputed_in_float32(tiny, floats):
 def test_only_uncertain_windows_are_recomputed(tiny):
     """Whatever else a call holds; here two networks that differ by much more than INT8 does."""
     model, windows, _, expected = tiny
-    torch.manual_seed(1)
-    other = build("v5", {"width": 0.0625, "input_height": 32, "input_width": 32}).eval()
-    fast = OpenVinoRuntime(to_openvino(other), model.spec, threads=2)
+    fast = OpenVinoRuntime(to_openvino(random_model(1)), model.spec, threads=2)
     quick = np.concatenate([fast(window[None]) for window in windows])
     threshold = float(np.median(quick.max(axis=(1, 2, 3))))
     runtime = RecomputingRuntime(fast, model, 0.02, threshold)

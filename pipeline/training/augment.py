@@ -25,7 +25,10 @@ from tracknet.pipeline.datasets import Sample
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.synth import paste_ball
 
-_SHARES = ("around_ball", "paste", "flip", "reverse", "mixup", "brightness", "contrast", "colour")
+_SHARES = (
+    *("around_ball", "paste", "rest", "flip", "reverse", "mixup"),
+    *("brightness", "contrast", "colour"),
+)
 _PASTE_CLEARANCE_PX = 12.0  # how far outside the view a labelled ball must be, blur and all
 _PASTE_SPEED_PX = 18.0  # mean speed per frame of a pasted ball
 
@@ -40,6 +43,7 @@ class Augment:
         zoom: the view is magnified by a factor between 1 / (1 + zoom) and 1 + zoom, as far as the
             picture reaches.
         paste: probability that a view without a ball gets a drawn one.
+        rest: share of the drawn balls that lie still.
         flip: probability of mirroring left and right.
         reverse: probability of playing the window backwards.  It keeps labels exact only where they
             mark the middle of the ball's streak.  Those of the tennis clips lie ahead of where
@@ -54,6 +58,7 @@ class Augment:
     around_ball: float = 0.85
     zoom: float = 0.0
     paste: float = 0.0
+    rest: float = 0.0
     flip: float = 0.0
     reverse: float = 0.0
     brightness: float = 0.0
@@ -107,7 +112,7 @@ def augment(sample: Sample, config: Augment, rng: np.random.Generator) -> View:
     pictures, xy = cut(sample.pictures, sample.xy, region, width=width, height=height)
     labelled = sample.labelled
     if rng.random() < config.paste and shows_no_ball(xy, labelled, width=width, height=height):
-        pictures, xy = paste(pictures, len(labelled), rng)
+        pictures, xy = paste(pictures, len(labelled), rng, at_rest=rng.random() < config.rest)
     if rng.random() < config.flip:
         pictures, xy = pictures[:, :, ::-1], mirrored(xy, width)
     if rng.random() < config.reverse:
@@ -180,9 +185,12 @@ def shows_no_ball(
 
 
 def paste(
-    pictures: NDArray[np.uint8], frames: int, rng: np.random.Generator
+    pictures: NDArray[np.uint8], frames: int, rng: np.random.Generator, *, at_rest: bool = False
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Draw a ball that flies a short, nearly straight way through the last `frames` pictures.
+
+    Args:
+        at_rest: the ball lies still instead.
 
     Returns:
         New pictures, and [frames, 2] its positions; NaN where it has left the view.
@@ -192,7 +200,8 @@ def paste(
     velocity = rng.exponential(_PASTE_SPEED_PX) * np.array((np.cos(direction), np.sin(direction)))
     bend = rng.normal(0, 1, size=2)
     time = np.arange(frames)[:, None] - (frames - 1) / 2
-    path = rng.uniform(size=2) * (size - 1) + velocity * time + bend * time**2 / 2
+    moved = (velocity * time + bend * time**2 / 2) * (not at_rest)
+    path = rng.uniform(size=2) * (size - 1) + moved
     pasted, xy = paste_ball(pictures[-frames:], path, rng)
     return np.concatenate([pictures[:-frames], pasted]), xy
 
