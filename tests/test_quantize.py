@@ -113,6 +113,7 @@ def test_what_stays_in_float():
     assert not [name for name in found if ".draft" in name or ".encoder1.0" in name]
 
 
+@pytest.mark.slow
 def test_attention_keeps_its_products_in_float():
     model = build("v5", {"width": 0.0625, "input_height": 48, "input_width": 64}).eval()
     windows = np.random.default_rng(0).integers(0, 255, (1, 3, 48, 64, 3), dtype=np.uint8)
