@@ -46,6 +46,8 @@ def clips(root: Path, split: str | None, paths: bool, as_json: bool) -> None:
               show_default=True, help="A hit is closer than this, in px of --space.")  # fmt: skip
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path),
               help="Draw the figures, too (.png, .svg, .pdf).")  # fmt: skip
+@click.option("--pictures", type=click.Path(file_okay=False, path_type=Path),
+              help="Write the worst frames there, up to 5 of each kind of error.")  # fmt: skip
 @as_json
 def evaluate(
     out: Path,
@@ -54,19 +56,24 @@ def evaluate(
     space: Literal["model", "source"],
     tolerance: float,
     picture: Path | None,
+    pictures: Path | None,
     as_json: bool,
 ) -> None:
-    """Score the tables in OUT against labels; write eval_frames and eval_metrics there.
+    """Score the tables in OUT against labels; write the tables eval_* there.
 
     Clips are matched by content.  Labelled clips that were not tracked are named, exit code 3.
 
     \b
     tracknet evaluate tables/ --labels labelled/ --split test
+    tracknet evaluate tables/ --labels labelled/ --pictures worst/
     tracknet evaluate tables/ --labels labelled/ --space source --tolerance 10 --picture scores.png
     """
     import tracknet
     from tracknet.commands.console import progress
     from tracknet.commands.scores import plot_evaluation, print_evaluation
+    from tracknet.jobs.worst import write_pictures
+    from tracknet.pipeline.datasets import find_clips
+    from tracknet.schemas.store import Store
 
     with progress("scoring") as report:
         scores = tracknet.evaluate(
@@ -76,6 +83,8 @@ def evaluate(
     print_evaluation(scores, as_json)
     if picture:
         plot_evaluation(scores, picture)
+    if pictures:
+        write_pictures(Store(out), scores, find_clips(root), pictures)
     for clip in scores.missing:
         click.echo(f"not tracked: {clip} ({clip.source})", err=True)
     if scores.missing:

@@ -12,6 +12,7 @@ from tracknet.jobs.evaluate import MIN_SCORES, Evaluation, Protocol
 from tracknet.pipeline.datasets import Clip, clip_labels
 from tracknet.pipeline.datasets.windowed import UNLABELLED
 from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.scoring.errors import KINDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,6 +78,7 @@ def print_evaluation(found: Evaluation, as_json: bool) -> None:
             "file": str(found.file),
             "missing": [str(clip) for clip in found.missing],
             "metrics": found.metrics,
+            "errors": found.errors,
         }
         print(json.dumps(document, indent=1))
         return
@@ -88,6 +90,8 @@ def print_evaluation(found: Evaluation, as_json: bool) -> None:
         if rows:
             print(f"\nby {grouping.replace('_', ' ')}")
             print_table(_COLUMNS, _cells(rows, protocol), right=tuple(range(1, 8)))
+    print("\nerrors, frames by kind; see docs/accuracy.md")
+    print_table(("", *KINDS), _error_cells(found), right=tuple(range(1, 1 + len(KINDS))))
     print(f"all metrics, by match, clip and {len(MIN_SCORES)} minimum scores too: {found.file}")
 
 
@@ -111,6 +115,14 @@ def _cells(rows: list[dict[str, Any]], protocol: Protocol) -> list[tuple[Any, ..
                 if row["grouping"] == "test_set" and p.group == row["group"]
             ]
     return cells
+
+
+def _error_cells(found: Evaluation) -> list[tuple[Any, ...]]:
+    groups: dict[str, list[int]] = {}
+    for row in found.errors:
+        if row["grouping"] in ("test_set", "sport", "all"):
+            groups.setdefault(row["group"], []).append(row["frames"])
+    return [(group, *frames) for group, frames in groups.items()]
 
 
 def _percent(share: float | None) -> str:

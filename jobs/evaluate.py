@@ -1,6 +1,7 @@
 """Scoring: trajectories joined with labels, frame by frame, and the figures that follow.
 
-    store ⋈ labelled clips ──score──▶ eval_frames (a row per labelled frame) ──count──▶ eval_metrics
+    store ⋈ labelled clips ──score──▶ eval_frames (a row per labelled frame)
+                           ──count──▶ eval_metrics, eval_errors
 
 A clip finds its trajectory by content, wherever both lie.  A frame without a label is not scored;
 a frame that could not be decoded is scored as one in which nothing was found.  What is kept of a
@@ -9,6 +10,7 @@ clip are counts, so memory does not grow with the number of frames.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import reduce
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from tracknet.pipeline.datasets import Clip, clip_id, clip_labels
 from tracknet.pipeline.datasets.windowed import UNLABELLED
 from tracknet.pipeline.errors import InputError
+from tracknet.pipeline.scoring.errors import KINDS, error_kinds
 from tracknet.pipeline.scoring.labels import VISIBILITIES
 from tracknet.pipeline.scoring.metrics import (
     FIGURES,
@@ -35,7 +38,7 @@ from tracknet.pipeline.scoring.metrics import (
     threshold_sweep,
 )
 from tracknet.schemas.store import Store
-from tracknet.schemas.tables import EVAL_FRAMES, EVAL_METRICS
+from tracknet.schemas.tables import EVAL_ERRORS, EVAL_FRAMES, EVAL_METRICS
 
 MIN_SCORES = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95)
 """The sweep; 0 keeps every ball that the run found."""
@@ -74,10 +77,12 @@ class Scored:
     Attributes:
         clip: which.
         counts: outcomes by (label's visibility, least score).
+        errors: frames by kind of error.
     """
 
     clip: Clip
     counts: Mapping[tuple[int, float], Counts]
+    errors: Mapping[str, int]
 
     def total(self, min_score: float = 0.0) -> Counts:
         """Outcomes of all its labelled frames."""
@@ -92,12 +97,14 @@ class Evaluation:
     Attributes:
         protocol: how frames are scored.
         metrics: the rows of `schemas.tables.EVAL_METRICS`, as written.
+        errors: the rows of `schemas.tables.EVAL_ERRORS`, as written.
         missing: labelled clips without a published trajectory.
         file: the table of metrics.
     """
 
     protocol: Protocol
     metrics: list[dict[str, Any]]
+    errors: list[dict[str, Any]]
     missing: list[Clip]
     file: Path
 
@@ -116,7 +123,7 @@ def evaluate(
     protocol: Protocol,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
-    """Score the trajectories of a store, and write both tables there.
+    """Score the trajectories of a store, and write the tables of scores there.
 
     Args:
         store: what `jobs.track.track` filled.
@@ -143,16 +150,19 @@ def evaluate(
             if store.is_published(video_id):
                 rows, counts = score(store.read_trajectory(video_id), clip, *label, protocol)
                 store.write_eval_frames(protocol.name, video_id, rows)
-                scored.append(Scored(clip, counts))
+                errors = Counter(kind for kind in rows["error"].to_pylist() if kind)
+                scored.append(Scored(clip, counts, errors))
             else:
                 missing.append(clip)
             on_progress(done)
         metrics = list(metric_rows(scored, protocol))
+        errors = list(error_rows(scored, protocol))
+        store.write_eval_errors(protocol.name, pa.Table.from_pylist(errors, EVAL_ERRORS))
         result = store.marker or {}
         file = store.write_eval_metrics(
             protocol.name, pa.Table.from_pylist(metrics, EVAL_METRICS), result
         )
-    return Evaluation(protocol, metrics, missing, file)
+    return Evaluation(protocol, metrics, errors, missing, file)
 
 
 def score(
@@ -233,11 +243,25 @@ def _frame_rows(
         "visibility": pa.array(visibility),
         "outcome": pa.array([Outcome(value).name for value in outcomes], pa.string()),
         "error_px": pa.array(distance, from_pandas=True),
+        "error": pa.array(_error_kinds(trajectory, clip, truth, outcomes, protocol), pa.string()),
         "label_x_px": pa.array(truth[:, 0], from_pandas=True),
         "label_y_px": pa.array(truth[:, 1], from_pandas=True),
     }
     table = pa.table({name: columns[name] for name in EVAL_FRAMES.names})
     return table.cast(EVAL_FRAMES)
+
+
+def _error_kinds(
+    trajectory: pa.Table,
+    clip: Clip,
+    truth: NDArray[np.float64],
+    outcomes: NDArray[np.int8],
+    protocol: Protocol,
+) -> list[str | None]:
+    predicted = np.column_stack([_floats(trajectory["x_px"]), _floats(trajectory["y_px"])])
+    scale = PROTOCOL_SIZE[0] / clip.size[0]
+    tolerance = protocol.tolerance * (scale if protocol.space == "source" else 1)
+    return error_kinds(outcomes, predicted * scale, truth * scale, tolerance)
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
@@ -259,6 +283,24 @@ def metric_rows(scored: Sequence[Scored], protocol: Protocol) -> Iterator[dict[s
             per_clip = [s.counts[kind, least] for s in scored if (kind, least) in s.counts]
             if per_clip:
                 yield _metric_row("visibility", name, least, per_clip, protocol)
+
+
+def error_rows(scored: Sequence[Scored], protocol: Protocol) -> Iterator[dict[str, Any]]:
+    """The rows of EVAL_ERRORS, in the order of the groupings."""
+    for grouping, groups in _groupings(scored).items():
+        for group, members in groups.items() if grouping not in ("match", "clip") else ():
+            frames = sum(one.total().total for one in members)
+            for kind in KINDS:
+                wrong = sum(one.errors.get(kind, 0) for one in members)
+                yield {
+                    "grouping": grouping,
+                    "group": group,
+                    "space": protocol.space,
+                    "tolerance_px": protocol.tolerance,
+                    "error": kind,
+                    "frames": wrong,
+                    "share": wrong / frames,
+                }
 
 
 def _groupings(scored: Sequence[Scored]) -> dict[str, dict[str, list[Scored]]]:

@@ -44,13 +44,13 @@ _OURS = re.compile(
     rf"|staging/{ID}/\d+-\d+\.parquet"
     rf"|quarantine/({ID}|[0-9a-f]{{16}}|unreadable)\.parquet"
     r"|runs/\d{8}T\d{6}-[0-9a-f]{6}\.parquet"
-    rf"|eval_metrics/{_PROTOCOL}\.parquet|eval_frames/{_PROTOCOL}/{ID}\.parquet"
+    rf"|eval_(metrics|errors)/{_PROTOCOL}\.parquet|eval_frames/{_PROTOCOL}/{ID}\.parquet"
     r"|\.working/[^/]+"
     r"|(.+/)?\.[^/]+\.[0-9a-f]{8}\.partial\.(parquet|json)"  # of a run that was killed
 )
 _FOLDERS = (
     *("manifests", "trajectories", "videos", "superseded", "staging", "quarantine", "runs"),
-    *("eval_metrics", "eval_frames", ".working"),
+    *("eval_metrics", "eval_errors", "eval_frames", ".working"),
 )
 _MARKER = ("schema_version", "weights_hash", "settings")
 

@@ -9,7 +9,7 @@
     OUT/quarantine/unreadable.parquet  sources that are no videos
     OUT/superseded/VIDEO.parquet       rows of content that no source has any more
     OUT/runs/RUN.parquet               one row per run
-    OUT/eval_frames/PROTOCOL/VIDEO.parquet, OUT/eval_metrics/PROTOCOL.parquet   scores
+    OUT/eval_frames/PROTOCOL/VIDEO.parquet, OUT/eval_(metrics|errors)/PROTOCOL.parquet   scores
     OUT/.fresh/                        what `--fresh` makes: all of the above, until it is complete
 
 VIDEO is the content's fingerprint.  That is the one key: what a source is called may change.
@@ -44,6 +44,7 @@ from tracknet.schemas.errors import TableError
 from tracknet.schemas.folder import ID, Folder, read_json
 from tracknet.schemas.tables import (
     DETECTED,
+    EVAL_ERRORS,
     EVAL_FRAMES,
     EVAL_METRICS,
     QUARANTINE,
@@ -343,6 +344,17 @@ class Store(Folder):
         """Write the scored frames of one video."""
         path = self.root / "eval_frames" / protocol / f"{video_id}.parquet"
         parquet.write(rows.cast(EVAL_FRAMES), path)
+
+    def read_eval_frames(self, protocol: str) -> pa.Table:
+        """The scored frames of all videos."""
+        files = _named(self.root / "eval_frames" / protocol, rf"{ID}\.parquet")
+        return pa.concat_tables([parquet.read(path, EVAL_FRAMES) for path in files])
+
+    def write_eval_errors(self, protocol: str, rows: pa.Table) -> Path:
+        """Write how many frames have which kind of error."""
+        path = self.root / "eval_errors" / f"{protocol}.parquet"
+        parquet.write(rows.cast(EVAL_ERRORS), path)
+        return path
 
     def write_eval_metrics(
         self, protocol: str, rows: pa.Table, metadata: Mapping[str, Any]

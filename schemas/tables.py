@@ -144,6 +144,7 @@ EVAL_FRAMES = pa.schema(
         _field("visibility", pa.int8(), "", "label: 0 absent, 1 clear, 2 hard to see, 3 occluded"),
         _field("outcome", pa.string(), "", "TP, FP1 (too far), FP2 (no ball there), TN, FN"),
         _field("error_px", pa.float64(), "px of space", "label to prediction", null=True),
+        _field("error", pa.string(), "", "kind of error; null where right", null=True),
         _field("label_x_px", pa.float64(), "px", "label, source pixels", null=True),
         _field("label_y_px", pa.float64(), "px", "label, source pixels", null=True),
         _field("x_px", pa.float32(), "px", "prediction, source pixels", null=True),
@@ -180,6 +181,18 @@ EVAL_METRICS = pa.schema(
         ),
     ]
 )
+
+EVAL_ERRORS = pa.schema(
+    [
+        _field("grouping", pa.string(), "", "all, split, test_set, sport"),
+        _field("group", pa.string(), "", "value of `grouping`"),
+        *_PROTOCOL,
+        _field("error", pa.string(), "", "missed_still, missed_moving, fixture, near_miss, far, "
+               "false_alarm"),
+        _field("frames", pa.int64(), "frame", "frames with this error"),
+        _field("share", pa.float64(), "1", "of the group's labelled frames"),
+    ]
+)  # fmt: skip
 
 STAGED = pa.schema(
     [

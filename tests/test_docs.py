@@ -14,6 +14,7 @@ from tests.test_cli import ALL
 from tests.videos import make_video
 from tracknet.commands import main
 from tracknet.schemas.tables import (
+    EVAL_ERRORS,
     EVAL_FRAMES,
     EVAL_METRICS,
     QUARANTINE,
@@ -30,6 +31,7 @@ TABLES = {
     "runs/, one row per run": RUNS,
     "eval_frames/PROTOCOL/, one row per labelled frame, one file per video": EVAL_FRAMES,
     "eval_metrics/PROTOCOL.parquet, figures by group": EVAL_METRICS,
+    "eval_errors/PROTOCOL.parquet, errors by kind": EVAL_ERRORS,
 }
 TABLES_INTRO = """# Tables
 

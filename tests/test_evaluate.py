@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,12 +18,14 @@ from tests.videos import make_video
 from tracknet.commands import main as cli
 from tracknet.commands.scores import plot_evaluation
 from tracknet.jobs.evaluate import MIN_SCORES, Protocol, evaluate
+from tracknet.jobs.worst import write_pictures
 from tracknet.pipeline.datasets import clip_id, find_clips
 from tracknet.pipeline.errors import InputError, LabelError
+from tracknet.pipeline.scoring.errors import KINDS
 from tracknet.pipeline.scoring.metrics import Counts
 from tracknet.schemas.folder import ResultKey
 from tracknet.schemas.store import Store
-from tracknet.schemas.tables import EVAL_FRAMES, EVAL_METRICS, TRAJECTORIES
+from tracknet.schemas.tables import EVAL_ERRORS, EVAL_FRAMES, EVAL_METRICS, TRAJECTORIES
 
 FRAMES, WIDTH, HEIGHT = 8, 1280, 720
 # Frame 0 and 1 are unlabelled; 2..7 are: hit, hit, too far, missed, false alarm, rightly nothing.
@@ -100,11 +103,32 @@ def test_every_labelled_frame_is_judged_once(store: Store, root: Path) -> None:
     by_frame = {row["frame"]: row for row in table.to_pylist()}
     outcomes = [by_frame[frame]["outcome"] for frame in range(2, 8)]
     assert outcomes == ["TP", "TP", "FP1", "FN", "FP2", "TN"]
+    errors = [by_frame[frame]["error"] for frame in range(2, 8)]
+    assert errors == [None, None, "far", "missed_moving", "false_alarm", None]
     assert by_frame[5]["error_px"] is None
     assert by_frame[6]["label_x_px"] is None
     assert {row["tolerance_px"] for row in by_frame.values()} == {4.0}
     assert {row["space"] for row in by_frame.values()} == {"model"}
     assert [str(clip) for clip in found.missing] == ["badminton/m2/c"]
+
+
+def test_errors_are_counted_by_kind(store: Store, root: Path) -> None:
+    found = evaluate(store, find_clips(root), Protocol())
+    written = pq.read_table(store.root / "eval_errors" / "model-4px.parquet")
+    assert written.schema.equals(EVAL_ERRORS)
+    assert written.to_pylist() == found.errors
+    kinds = {row["error"]: row["frames"] for row in found.errors if row["grouping"] == "all"}
+    wrong = {"missed_moving": 2, "far": 2, "false_alarm": 2}
+    assert kinds == {**dict.fromkeys(KINDS, 0), **wrong}
+
+
+def test_wrong_frames_are_drawn(store: Store, root: Path, tmp_path: Path) -> None:
+    clips = find_clips(root)
+    files = write_pictures(store, evaluate(store, clips, Protocol()), clips, tmp_path)
+    names = ["missed_moving-1", "missed_moving-2", "far-1", "far-2", "false_alarm-1"]
+    assert [path.stem for path in files] == [*names, "false_alarm-2"]
+    for path in files:
+        assert cv2.imread(str(path)).shape == (HEIGHT + 256, WIDTH, 3)
 
 
 def test_metrics_are_sums_of_frames(store: Store, root: Path) -> None:

@@ -14,10 +14,14 @@ Nothing here knows what the things are.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from tracknet.pipeline.errors import InputError
+from tracknet.schemas.files import whole_file
 
 Colour = tuple[int, int, int]
 
@@ -95,3 +99,16 @@ def fixed(points: np.ndarray) -> np.ndarray:
 def polygon(picture: np.ndarray, points: np.ndarray, colour: Colour) -> None:
     """Fill a convex polygon, `[N, 2]` pixels, in place."""
     cv2.fillConvexPoly(picture, fixed(points), colour, cv2.LINE_AA, FRACTION_BITS)
+
+
+def write_png(out: Path, picture: np.ndarray) -> None:
+    """Write uint8 `[H, W, 3]` RGB.
+
+    Raises:
+        InputError: the name does not end in .png.
+    """
+    done, data = cv2.imencode(".png", picture[..., ::-1])
+    if not done or out.suffix.lower() != ".png":
+        raise InputError(f"{out}: a snapshot is a PNG; use a name that ends in .png")
+    with whole_file(out) as aside:
+        aside.write_bytes(data.tobytes())

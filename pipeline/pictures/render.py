@@ -25,9 +25,8 @@ import numpy as np
 
 from tracknet.pipeline.decoding.decoder import Decoder
 from tracknet.pipeline.errors import InputError, VideoError
-from tracknet.pipeline.pictures.draw import FRACTION_BITS, Cover, blend, fixed
+from tracknet.pipeline.pictures.draw import FRACTION_BITS, Cover, blend, fixed, write_png
 from tracknet.pipeline.pictures.encode import EncodeConfig, VideoWriter
-from tracknet.schemas.files import whole_file
 
 TAIL = np.array((255, 214, 64))
 RING = (255, 255, 255)
@@ -169,7 +168,7 @@ def snapshot(
     size = round(still.shape[1] * scale), round(still.shape[0] * scale)
     picture = _resized(still, size)
     draw_trajectory(picture, [place and _scaled(place, scale) for place in places])
-    _write_png(out, picture)
+    write_png(out, picture)
 
 
 def draw_tail(picture: np.ndarray, places: Sequence[tuple[float, float] | None]) -> None:
@@ -360,11 +359,3 @@ def _print_legend(picture: np.ndarray, colours: Sequence[tuple[int, ...]], seen:
         max(1, round(unit)),
         cv2.LINE_AA,
     )
-
-
-def _write_png(out: Path, picture: np.ndarray) -> None:
-    done, data = cv2.imencode(".png", picture[..., ::-1])
-    if not done or out.suffix.lower() != ".png":
-        raise InputError(f"{out}: a snapshot is a PNG; use a name that ends in .png")
-    with whole_file(out) as aside:
-        aside.write_bytes(data.tobytes())

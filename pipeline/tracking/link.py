@@ -21,6 +21,9 @@ pass), so it does not depend on how the video was cut.
 Where the ball is lost for a moment (behind a player, too slow to stand out) its way is usually
 plain from what was seen before and after: `bridge` fills such gaps, where one parabola fits both.
 
+A lamp, a logo or the dot of a scoreboard can be as bright as a ball, but it is always there.
+Candidates that stand at one place in half of the frames around them, `fixtures`, are never chosen.
+
 Distances are in pixels of a picture 512 wide, the network's.  This module knows nothing of
 heatmaps, videos or tables.
 """
@@ -39,6 +42,9 @@ from tracknet.pipeline.errors import InputError
 
 _LOG_ODDS_LIMIT = 5.0  # a network's certainty beyond this is no further evidence
 _MARGIN = 1e-6
+_FIXTURE_CELL_PX = 2.0
+_FIXTURE_SHARE = 0.5
+_CELLS = 1 << 20  # more rows of cells than a picture has
 _BRIDGE_REACH = 4  # frames before and behind a gap whose sightings must fit
 _BRIDGE_LEAST = 2  # of them, on either side
 _BRIDGE_ERROR_PX = 5.0
@@ -76,6 +82,9 @@ class LinkSettings:
         reach: px of a picture 512 wide; a ball that moves so far in a frame costs 1.
         gap_cost: for each frame that a step skips.
         start_cost: for beginning a track.
+        fixture_frames: frames around a candidate, half before and half behind, that are asked
+            whether it is a fixture; it must have been there in half of them.
+        fixture_least: and in so many frames, so that a ball at rest in a short clip is none.
     """
 
     floor: float = 0.3
@@ -84,6 +93,8 @@ class LinkSettings:
     reach: float = 25.0
     gap_cost: float = 0.5
     start_cost: float = 4.0
+    fixture_frames: int = 600
+    fixture_least: int = 60
 
     def __post_init__(self) -> None:
         if not 0 < self.floor <= 1:
@@ -107,6 +118,7 @@ def link(candidates: Candidates, settings: LinkSettings, threshold: float) -> ND
     frame_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     evidence = _log_odds(score) - _log_odds(np.array(threshold))
     value = np.clip(evidence, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT)  # of the best choice ending here
+    value[fixtures(candidates, settings)] = -np.inf
     came_from = np.full(len(score), -1)
     ended, ended_at = 0.0, -1  # the best choice so far, and its last candidate
     for frame in np.unique(frame_of):
@@ -128,6 +140,38 @@ def link(candidates: Candidates, settings: LinkSettings, threshold: float) -> ND
         chosen[frame_of[ended_at]] = ended_at
         ended_at = came_from[ended_at]
     return chosen
+
+
+def fixtures(candidates: Candidates, settings: LinkSettings) -> NDArray[np.bool_]:
+    """Which candidates stand where one is nearly always.
+
+    Places are compared on a grid of 2 px: a candidate is at the same place as those in its cell
+    and in the eight around it.
+
+    >>> lamp_and_ball = Candidates.of([[(100, 50, 0.9), (3 * t, 80, 0.6)] for t in range(80)])
+    >>> fixtures(lamp_and_ball, LinkSettings()).tolist() == [True, False] * 80
+    True
+
+    Returns:
+        bool [M].
+    """
+    offsets, xy, _ = candidates
+    n = len(offsets) - 1
+    frame_of = np.repeat(np.arange(n), np.diff(offsets))
+    first = np.clip(frame_of - settings.fixture_frames // 2, 0, n - settings.fixture_frames)
+    first = np.maximum(first, 0)
+    stop = np.minimum(first + settings.fixture_frames, n)
+    column, row = np.floor(xy / _FIXTURE_CELL_PX).astype(np.int64).T
+    cells = [(column + dx) * _CELLS + row + dy for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
+    # One number for cell and frame, in order, so that counting is two binary searches.
+    there = np.unique(cells[4] * n + frame_of)
+    present = sum(
+        np.searchsorted(there, cell * n + stop) - np.searchsorted(there, cell * n + first)
+        for cell in cells
+    )
+    least = np.maximum(settings.fixture_least, _FIXTURE_SHARE * (stop - first))
+    found: NDArray[np.bool_] = present >= least
+    return found
 
 
 def bridge(track: NDArray[np.float64], gap: int) -> NDArray[np.float64]:
