@@ -1,4 +1,4 @@
-"""Hits and bounces: train and score a network on labelled paths."""
+"""Hits and bounces: found in results, and a network for them trained and scored."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ data_options = options(
 def events() -> None:
     """Hits and bounces, found in the path of a ball by a small network.
 
-    DATA is a CSV with the columns game,clip,frame,visibility,x,y,status (status 0 in flight, 1 hit,
-    2 bounce; 1280x720, 30 frames per second), or a folder of labelled clips, as in `clips`.
+    For `train` and `score`, DATA is a CSV with the columns game,clip,frame,visibility,x,y,status
+    (status 0 in flight, 1 hit, 2 bounce; 1280x720, 30 frames per second), or a folder of labelled
+    clips, as in `clips`.
     """
 
 
@@ -157,6 +158,28 @@ def score(
             [tuple(_cell(value) for value in row.values()) for row in rows],
             right=(2, 3, 4, 5, 6),
         )
+
+
+@events.command()
+@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def find(out: Path) -> None:
+    """Find the events of a results folder that an older version made; nothing is decoded.
+
+    `track` finds them itself.
+
+    \b
+    tracknet events find tables/
+    """
+    from tracknet.commands.console import progress
+    from tracknet.jobs.game import fill
+    from tracknet.jobs.show import check_results
+    from tracknet.schemas.store import Store
+
+    store = Store(out)
+    check_results(store)
+    with store.lock(), progress("finding events") as report:
+        done = fill(store, lambda done, total: report(done, total, "videos"))
+    click.echo(f"{out}: events of {done} videos found; the others had theirs")
 
 
 def _cell(value: object) -> str:

@@ -27,6 +27,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from tracknet.jobs.commit import Committer, WorkError
+from tracknet.jobs.game import fill
 from tracknet.jobs.plan import (
     MACHINE_TRIES,
     Plan,
@@ -200,6 +201,7 @@ class Run:
                     start_s = self._seconds()
                     self._commit(todo, committer, work)
                     committed_s = self._seconds()
+            fill(self.store)  # where they are damaged, or an older version published the video
         except BaseException as error:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             with contextlib.suppress(StoreError):  # there may be no room for that either

@@ -14,9 +14,7 @@ from tracknet.pipeline.pictures.render import BallRow
 from tracknet.schemas import parquet
 from tracknet.schemas.errors import TableError
 from tracknet.schemas.store import Store
-from tracknet.schemas.tables import DETECTED, TRAJECTORIES, UNDECODABLE
-
-_NOTHING = TRAJECTORIES.empty_table()
+from tracknet.schemas.tables import DERIVED, DETECTED, TRAJECTORIES, UNDECODABLE
 
 
 def trajectory_of(store: Store, video: Path) -> pa.Table:
@@ -36,17 +34,20 @@ def trajectory_of(store: Store, video: Path) -> pa.Table:
         ) from error
 
 
-def published_rows(store: Store) -> pa.Table:
-    """The rows of all published videos, by source and frame.
+def published_rows(store: Store, table: str = "trajectories") -> pa.Table:
+    """The rows of a table of all published videos, by source and frame.
 
     Raises:
         InputError: it is no results folder.
         TableError: a file of rows is damaged.
     """
-    _check_results(store)
-    files = store.trajectory_files()
-    tables = [parquet.read(path, TRAJECTORIES) for path in files]
-    return pa.concat_tables([table.cast(TRAJECTORIES) for table in tables] or [_NOTHING])
+    check_results(store)
+    paths, schema = store.trajectory_files(), DERIVED.get(table, TRAJECTORIES)
+    if table in DERIVED:
+        with_events = [path.stem for path in paths if not store.lacks_derived(path.stem)]
+        paths = [store.derived_path(table, video_id) for video_id in with_events]
+    tables = [parquet.read(path, schema).cast(schema) for path in paths]
+    return pa.concat_tables([*tables, schema.empty_table()])
 
 
 def ball_rows(table: pa.Table) -> Iterator[BallRow]:
@@ -65,8 +66,9 @@ def inventory(store: Store, deep: bool = False) -> dict[str, Any]:
     Raises:
         InputError: it is no results folder.
     """
-    _check_results(store)
+    check_results(store)
     faults = {i: store.fault(i, deep) or store.row_fault(i, deep) for i in store.known()}
+    derived = {i: store.derived_fault(i) for i, fault in faults.items() if fault is None}
     manifests = [m for m in store.manifests() if faults[m["video_id"]] is None]
     videos = [
         {
@@ -92,7 +94,7 @@ def inventory(store: Store, deep: bool = False) -> dict[str, Any]:
         },
         "damaged": [
             {"video_id": video_id, "source": _name(store, video_id), "error": error}
-            for video_id, error in faults.items()
+            for video_id, error in (*faults.items(), *derived.items())
             if error is not None
         ],
         "quarantine": store.quarantine(),
@@ -101,7 +103,12 @@ def inventory(store: Store, deep: bool = False) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _check_results(store: Store) -> None:
+def check_results(store: Store) -> None:
+    """Refuse a folder that is no results folder.
+
+    Raises:
+        InputError: its marker is missing or damaged.
+    """
     if store.marker is None:
         raise InputError(f"{store.root} is not a results folder: result.json is missing or damaged")
 

@@ -40,7 +40,7 @@ _PROTOCOL = r"(model|source)-[^/]+"
 _OURS = re.compile(
     r"result\.json"
     rf"|manifests/{ID}\.json"
-    rf"|(trajectories|videos|superseded)/{ID}\.parquet"
+    rf"|(trajectories|events|rallies|videos|superseded)/{ID}\.parquet"
     rf"|staging/{ID}/\d+-\d+\.parquet"
     rf"|quarantine/({ID}|[0-9a-f]{{16}}|unreadable)\.parquet"
     r"|runs/\d{8}T\d{6}-[0-9a-f]{6}\.parquet"
@@ -50,7 +50,7 @@ _OURS = re.compile(
 )
 _FOLDERS = (
     *("manifests", "trajectories", "videos", "superseded", "staging", "quarantine", "runs"),
-    *("eval_metrics", "eval_errors", "eval_frames", ".working"),
+    *("events", "rallies", "eval_metrics", "eval_errors", "eval_frames", ".working"),
 )
 _MARKER = ("schema_version", "weights_hash", "settings")
 
@@ -253,3 +253,10 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         elif old != new:
             parts.append(f"{name}: {str(old)[:16]} -> {str(new)[:16]}")
     return ", ".join(parts)
+
+
+def named(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder whose whole name matches, sorted; none where there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if re.fullmatch(pattern, path.name))

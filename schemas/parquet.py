@@ -9,6 +9,7 @@ This module knows nothing of which tables there are.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ import pyarrow.parquet as pq
 
 from tracknet.schemas.errors import NotWritable, TableError
 from tracknet.schemas.files import whole_file
+
+log = logging.getLogger(__name__)
 
 
 def write(table: pa.Table, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
@@ -108,3 +111,16 @@ def file_metadata(path: Path) -> dict[str, str]:
         return {k.decode(): v.decode() for k, v in raw.items() if k != b"ARROW:schema"}
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise TableError(f"{path}: cannot be read as Parquet ({error})") from error
+
+
+def readable(
+    paths: list[Path], schema: pa.Schema, columns: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """The rows of the files that can be read; others are named in the log."""
+    rows = []
+    for path in paths:
+        try:
+            rows += read(path, schema, columns).to_pylist()
+        except TableError as error:
+            log.warning("damaged; treated as missing: %s", error)
+    return rows

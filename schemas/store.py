@@ -31,9 +31,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import re
 from collections.abc import Mapping
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,12 +40,12 @@ import pyarrow as pa
 
 from tracknet.schemas import parquet
 from tracknet.schemas.errors import TableError
-from tracknet.schemas.folder import ID, Folder, read_json
+from tracknet.schemas.files import checksum
+from tracknet.schemas.folder import ID, named, read_json
+from tracknet.schemas.scores import Scores
 from tracknet.schemas.tables import (
+    DERIVED,
     DETECTED,
-    EVAL_ERRORS,
-    EVAL_FRAMES,
-    EVAL_METRICS,
     QUARANTINE,
     RUNS,
     STAGED,
@@ -65,7 +64,7 @@ class Binding(NamedTuple):
     mtime_ns: int | None
 
 
-class Store(Folder):
+class Store(Scores):
     """An output folder and the tables in it."""
 
     # ---- videos -----------------------------------------------------------------------------
@@ -90,7 +89,7 @@ class Store(Folder):
 
     def videos(self, columns: list[str]) -> list[dict[str, Any]]:
         """Some columns of all videos that were ever probed here and can be read."""
-        return _readable(_named(self.root / "videos", rf"{ID}\.parquet"), VIDEOS, columns)
+        return parquet.readable(named(self.root / "videos", rf"{ID}\.parquet"), VIDEOS, columns)
 
     def bindings(self) -> dict[str, Binding]:
         """What each video was last known by.
@@ -151,7 +150,7 @@ class Store(Folder):
     def unstage(self, video_id: str) -> None:
         """Drop the staged shards of a video."""
         folder = self.root / "staging" / video_id
-        for path in _named(folder, r"\d+-\d+\.parquet"):
+        for path in named(folder, r"\d+-\d+\.parquet"):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not there, or a person's files are in it
             folder.rmdir()
@@ -163,14 +162,16 @@ class Store(Folder):
         rows: pa.Table,
         manifest: Mapping[str, Any],
         metadata: Mapping[str, Any],
+        derived: Mapping[str, pa.Table] | None = None,
     ) -> None:
-        """Make a video's rows visible: table, manifest, quarantine; then staged shards go.
+        """Make a video's rows visible: tables, manifest, quarantine; then staged shards go.
 
         Args:
             rows: a table of `TRAJECTORIES`, one row per frame, sorted.
             manifest: see `jobs.commit`; `problems` are rows of `QUARANTINE` without a source.
                 Row count, size and checksum are added.
-            metadata: for the Parquet file.
+            metadata: for the Parquet files.
+        derived: tables that follow from the rows, by name; see `schemas.tables.DERIVED`.
 
         Raises:
             ValueError: frames are not 0..n-1.
@@ -181,8 +182,10 @@ class Store(Folder):
         self._lock.check()
         video_id = manifest["video_id"]
         path = self.trajectory_path(video_id)
+        for name, table in (derived or {}).items():
+            parquet.write(table.cast(DERIVED[name]), self.derived_path(name, video_id), metadata)
         parquet.write(rows.cast(TRAJECTORIES), path, metadata)
-        self._write_manifest({**manifest, "rows": len(rows)})
+        self._write_manifest({**manifest, "rows": len(rows), "derived": sorted(derived or ())})
         (self.root / "superseded" / path.name).unlink(missing_ok=True)
         self.unstage(video_id)
 
@@ -190,8 +193,12 @@ class Store(Folder):
         """Write the manifest of the trajectory file as it is, and what follows from it."""
         video_id = manifest["video_id"]
         path = self.trajectory_path(video_id)
-        file = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
-        document = {**manifest, **file}
+        file = {"bytes": path.stat().st_size, "sha256": checksum(path)}
+        derived = {
+            name: checksum(self.derived_path(name, video_id))
+            for name in manifest.get("derived", ())
+        }
+        document = {**manifest, **file, "derived": derived}
         parquet.write_json({**document, "check": _check(document)}, self._manifest_path(video_id))
         named = problems_of(manifest)
         copy = self.root / "quarantine" / f"{video_id}.parquet"
@@ -199,6 +206,36 @@ class Store(Folder):
             parquet.write(pa.Table.from_pylist(named, QUARANTINE), copy)
         else:
             copy.unlink(missing_ok=True)
+
+    def derive(self, video_id: str, derived: Mapping[str, pa.Table]) -> None:
+        """Add the tables that follow from a published video's rows, or replace them.
+
+        Raises:
+            Locked: another run has taken the folder over.
+        """
+        self._lock.check()
+        manifest = self.manifest(video_id)
+        assert manifest is not None
+        metadata = parquet.file_metadata(self.trajectory_path(video_id))
+        for name, table in derived.items():
+            parquet.write(table.cast(DERIVED[name]), self.derived_path(name, video_id), metadata)
+        self._write_manifest({**manifest, "derived": sorted(derived)})
+
+    def derived_fault(self, video_id: str) -> str | None:
+        """What is wrong with the tables that follow from a published video's rows, in words."""
+        for name, digest in (self.manifest(video_id) or {}).get("derived", {}).items():
+            path = self.derived_path(name, video_id)
+            try:
+                if checksum(path) != digest:
+                    return f"{path} has not the checksum that the manifest says"
+            except OSError as error:
+                return str(error)
+        return None
+
+    def lacks_derived(self, video_id: str) -> bool:
+        """Whether a published video has not all tables that follow from its rows, undamaged."""
+        made = (self.manifest(video_id) or {}).get("derived", {})
+        return made.keys() != DERIVED.keys() or self.derived_fault(video_id) is not None
 
     def rename(
         self, video_id: str, source: str, copies: list[str], mtime_ns: int | None = None
@@ -218,13 +255,13 @@ class Store(Folder):
         self._lock.check()
         manifest = self.manifest(video_id)
         if manifest is not None and self.is_sound(video_id):
+            derived = [] if self.lacks_derived(video_id) else list(DERIVED)
             if manifest["source"] != source:
-                path = self.trajectory_path(video_id)
-                table = parquet.read(path, TRAJECTORIES)
-                place = table.schema.get_field_index("source")
-                named = table.set_column(place, "source", pa.array([source] * len(table)))
-                parquet.write(named.cast(TRAJECTORIES), path, parquet.file_metadata(path))
-            self._write_manifest({**manifest, "source": source, "copies": copies})
+                _rename(self.trajectory_path(video_id), TRAJECTORIES, source)
+                for name in derived:
+                    _rename(self.derived_path(name, video_id), DERIVED[name], source)
+            names = {"source": source, "copies": copies, "derived": derived}
+            self._write_manifest({**manifest, **names})
         try:
             row = self.read_video(video_id)
         except TableError:
@@ -249,11 +286,16 @@ class Store(Folder):
                 aside.parent.mkdir(exist_ok=True)
                 path.replace(aside)
         (self.root / "quarantine" / f"{video_id}.parquet").unlink(missing_ok=True)
+        for name in DERIVED:
+            self.derived_path(name, video_id).unlink(missing_ok=True)
         self.unstage(video_id)
         self.video_path(video_id).unlink(missing_ok=True)
 
     def trajectory_path(self, video_id: str) -> Path:
         return self.root / "trajectories" / f"{video_id}.parquet"
+
+    def derived_path(self, name: str, video_id: str) -> Path:
+        return self.root / name / f"{video_id}.parquet"
 
     def _manifest_path(self, video_id: str) -> Path:
         return self.root / "manifests" / f"{video_id}.json"
@@ -287,7 +329,7 @@ class Store(Folder):
                 return f"{path.name} has not the size that its manifest says"
             if parquet.row_count(path) != manifest["rows"]:
                 return f"{path.name} has not the rows that its manifest says"
-            if deep and _checksum(path) != manifest["sha256"]:
+            if deep and checksum(path) != manifest["sha256"]:
                 return f"{path.name} has not the checksum that its manifest says"
         except (OSError, TableError) as error:
             return str(error)
@@ -307,8 +349,8 @@ class Store(Folder):
 
     def known(self) -> list[str]:
         """Ids of all videos that have a manifest or a trajectory, sound or not."""
-        manifests = _named(self.root / "manifests", rf"{ID}\.json")
-        trajectories = _named(self.root / "trajectories", rf"{ID}\.parquet")
+        manifests = named(self.root / "manifests", rf"{ID}\.json")
+        trajectories = named(self.root / "trajectories", rf"{ID}\.parquet")
         return sorted({path.stem for path in (*manifests, *trajectories)})
 
     def manifests(self) -> list[dict[str, Any]]:
@@ -332,45 +374,11 @@ class Store(Folder):
             raise KeyError(f"{self.root} holds no published trajectory of {video_id}")
         return parquet.read(self.trajectory_path(video_id), TRAJECTORIES)
 
-    # ---- scores -----------------------------------------------------------------------------
-
-    def clear_evaluation(self, protocol: str) -> None:
-        """Delete the scores of a protocol, metrics first."""
-        self._metrics_path(protocol).unlink(missing_ok=True)
-        for path in _named(self.root / "eval_frames" / protocol, rf"{ID}\.parquet"):
-            path.unlink()
-
-    def write_eval_frames(self, protocol: str, video_id: str, rows: pa.Table) -> None:
-        """Write the scored frames of one video."""
-        path = self.root / "eval_frames" / protocol / f"{video_id}.parquet"
-        parquet.write(rows.cast(EVAL_FRAMES), path)
-
-    def read_eval_frames(self, protocol: str) -> pa.Table:
-        """The scored frames of all videos."""
-        files = _named(self.root / "eval_frames" / protocol, rf"{ID}\.parquet")
-        return pa.concat_tables([parquet.read(path, EVAL_FRAMES) for path in files])
-
-    def write_eval_errors(self, protocol: str, rows: pa.Table) -> Path:
-        """Write how many frames have which kind of error."""
-        path = self.root / "eval_errors" / f"{protocol}.parquet"
-        parquet.write(rows.cast(EVAL_ERRORS), path)
-        return path
-
-    def write_eval_metrics(
-        self, protocol: str, rows: pa.Table, metadata: Mapping[str, Any]
-    ) -> Path:
-        """Write the figures of a protocol, last: they say that the scored frames are complete."""
-        parquet.write(rows.cast(EVAL_METRICS), self._metrics_path(protocol), metadata)
-        return self._metrics_path(protocol)
-
-    def _metrics_path(self, protocol: str) -> Path:
-        return self.root / "eval_metrics" / f"{protocol}.parquet"
-
     # ---- quarantine and runs ----------------------------------------------------------------
 
     def unreadable(self) -> list[dict[str, Any]]:
         """The sources that are no videos, rows of `QUARANTINE`."""
-        return _readable(_named(self.root / "quarantine", r"unreadable\.parquet"), QUARANTINE)
+        return parquet.readable(named(self.root / "quarantine", r"unreadable\.parquet"), QUARANTINE)
 
     def write_unreadable(self, rows: list[dict[str, Any]]) -> None:
         """Replace the list of sources that are no videos."""
@@ -407,7 +415,7 @@ class Store(Folder):
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs whose rows can be read, oldest first."""
-        return _readable(_named(self.root / "runs", r".+\.parquet"), RUNS)
+        return parquet.readable(named(self.root / "runs", r".+\.parquet"), RUNS)
 
 
 def problems_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -417,34 +425,17 @@ def problems_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**base, **row, "source": source} for source in sources for row in manifest["problems"]]
 
 
-def _readable(
-    paths: list[Path], schema: pa.Schema, columns: list[str] | None = None
-) -> list[dict[str, Any]]:
-    """The rows of the files that can be read; others are named in the log."""
-    rows = []
-    for path in paths:
-        try:
-            rows += parquet.read(path, schema, columns).to_pylist()
-        except TableError as error:
-            log.warning("damaged; treated as missing: %s", error)
-    return rows
-
-
-def _named(folder: Path, pattern: str) -> list[Path]:
-    """Files of a folder whose whole name matches, sorted; none where there is no folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if re.fullmatch(pattern, path.name))
-
-
 def _check(document: Mapping[str, Any]) -> str:
     """Checksum of a manifest over all that it says, as hex digits."""
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+def _rename(path: Path, schema: pa.Schema, source: str) -> None:
+    """Write a file again, its rows under another name of their source."""
+    table = parquet.read(path, schema)
+    names = pa.array([source] * len(table), pa.string())
+    renamed = table.set_column(table.schema.get_field_index("source"), "source", names)
+    parquet.write(renamed.cast(schema), path, parquet.file_metadata(path))
 
 
 def _source_in(path: Path) -> list[str]:

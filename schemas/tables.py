@@ -127,6 +127,42 @@ RUNS = pa.schema(
     ]
 )
 
+EVENTS = pa.schema(
+    [
+        _field("video_id", pa.string(), "", "content fingerprint of the video"),
+        _field("source", pa.string(), "", "as in trajectories"),
+        _field("frame", pa.int32(), "frame", "0-based index of the frame nearest to it"),
+        _field("time_s", pa.float64(), "s", "of the moment itself, between frames", null=True),
+        _field("kind", pa.string(), "", "hit or bounce"),
+        _field("x_px", pa.float32(), "px", "displayed picture"),
+        _field("y_px", pa.float32(), "px", "displayed picture"),
+        _field("score", pa.float32(), "1", "how likely"),
+        _field("offset", pa.float32(), "frame", "from `frame` to the moment itself"),
+        _field("speed_before", pa.float32(), "px/s", "of the ball, in the picture", null=True),
+        _field("speed_behind", pa.float32(), "px/s", "likewise, after the event", null=True),
+    ]
+)
+
+RALLIES = pa.schema(
+    [
+        _field("video_id", pa.string(), "", "content fingerprint of the video"),
+        _field("source", pa.string(), "", "as in trajectories"),
+        _field("rally", pa.int32(), "", "0-based number in the video"),
+        _field("first_frame", pa.int32(), "frame", "of its first hit"),
+        _field("last_frame", pa.int32(), "frame", "of its last event"),
+        _field("start_s", pa.float64(), "s", "time of the first hit", null=True),
+        _field("end_s", pa.float64(), "s", "time of the last event", null=True),
+        _field("hits", pa.int32(), "", "how many"),
+        _field("bounces", pa.int32(), "", "how many"),
+        _field("duration_s", pa.float64(), "s", "from first to last event"),
+        _field("longest_pause_s", pa.float64(), "s", "between two events in a row"),
+        _field("end", pa.string(), "", "the last event: hit, bounce or second bounce"),
+    ]
+)
+
+DERIVED = {"events": EVENTS, "rallies": RALLIES}
+"""Tables that follow from a video's trajectory alone."""
+
 _PROTOCOL = [
     _field("space", pa.string(), "", "model: px at 512x288, as published; source: source px"),
     _field("tolerance_px", pa.float64(), "px of space", "a hit is strictly closer"),

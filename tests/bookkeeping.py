@@ -34,7 +34,7 @@ from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.engine import DetectorSettings
 from tracknet.schemas.folder import ResultKey
 from tracknet.schemas.store import Store
-from tracknet.schemas.tables import STATUSES
+from tracknet.schemas.tables import DERIVED, STATUSES
 
 KEY = ResultKey("a" * 64, {"stride": 3})
 SPEC = WindowSpec(3, (0, 1, 2))
@@ -189,6 +189,11 @@ class Archive:
             lost = range(20, 25) if content == self.contents["cut"] else ()
             right = [None if f in lost else expected(content, f) for f in range(n)]
             assert table["x_px"].to_pylist() == right
+        for name in DERIVED:
+            derived = published(self.out, name)
+            assert derived.keys() == tables.keys()
+            for i, table in derived.items():
+                assert set(table["source"].to_pylist()) <= {videos[i]["source"]}
         quarantine = [
             row["source"]
             for path in (self.out / "quarantine").glob("*.parquet")
@@ -200,12 +205,12 @@ class Archive:
         return content in (self.contents[name] for name in PROBLEMS)
 
 
-def published(out: Path) -> dict[str, pa.Table]:
+def published(out: Path, name: str = "trajectories") -> dict[str, pa.Table]:
     """What a reader finds in `trajectories/*.parquet`, by video."""
-    tables = [pq.read_table(path) for path in (out / "trajectories").glob("*.parquet")]
-    found = {table["video_id"][0].as_py(): table for table in tables}
-    assert len(found) == len(tables)
-    return found
+    tables = {path.stem: pq.read_table(path) for path in (out / name).glob("*.parquet")}
+    for video_id, table in tables.items():
+        assert set(table["video_id"].to_pylist()) <= {video_id}
+    return tables
 
 
 @contextmanager

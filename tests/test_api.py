@@ -25,7 +25,10 @@ def test_find_gives_the_rows_of_track(undisturbed, tiny_weights):
     published = tracknet.read(out)
     for source, rows in published.groupby("source"):
         found = tracknet.find(source, weights=str(tiny_weights), runtime="torch")
+        events = found.pop("event")
         pd.testing.assert_frame_equal(found, rows.reset_index(drop=True))
+        table = tracknet.read(out, "events").query("source == @source")
+        assert events.dropna().to_dict() == dict(zip(table["frame"], table["kind"], strict=True))
     assert len(published) == 341
     assert tracknet.read(out, arrow=True).num_rows == 341
 

@@ -28,7 +28,9 @@ from tracknet.schemas.store import Store
 
 NAMES = st.sampled_from(["a.mp4", "b.mp4", "c.mkv", "sub/d.mp4"])
 CONTENTS = st.sampled_from(["one", "two", "three", "cut", "text"])
-TABLES = st.sampled_from(["trajectories", "videos", "manifests", "quarantine", "runs", "staging"])
+TABLES = st.sampled_from(
+    ["trajectories", "videos", "manifests", "quarantine", "runs", "staging", "events"]
+)
 SEQUENCES = 500
 
 

@@ -17,7 +17,9 @@ from tracknet.schemas.tables import (
     EVAL_ERRORS,
     EVAL_FRAMES,
     EVAL_METRICS,
+    EVENTS,
     QUARANTINE,
+    RALLIES,
     RUNS,
     TRAJECTORIES,
     VIDEOS,
@@ -26,6 +28,8 @@ from tracknet.schemas.tables import (
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TABLES = {
     "trajectories/, one row per frame, one file per video": TRAJECTORIES,
+    "events/, hits and bounces, one file per video": EVENTS,
+    "rallies/, one file per video": RALLIES,
     "videos/, what was probed": VIDEOS,
     "quarantine/, what could not be read": QUARANTINE,
     "runs/, one row per run": RUNS,

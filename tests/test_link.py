@@ -12,10 +12,12 @@ from tracknet.jobs.rows import candidates_of
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.tracking.choose import choose_balls
 from tracknet.pipeline.tracking.engine import DetectorSettings
-from tracknet.pipeline.tracking.link import Candidates, LinkSettings, bridge, link
+from tracknet.pipeline.tracking.link import Candidates, LinkSettings, bridge, fixtures, link
 from tracknet.schemas.tables import STAGED
 
-SETTINGS = LinkSettings(gap=3, reach=20, gap_cost=0.5, start_cost=1, floor=0.4)
+SETTINGS = LinkSettings(
+    gap=3, reach=20, gap_cost=1.0, start_cost=2, floor=0.4, weight=2.0, doubt=0.1
+)
 
 
 def log_odds(p):
@@ -29,7 +31,8 @@ def worth(frames, choice, threshold):
         if index is None:
             continue
         x, y, score = frames[frame][index]
-        total += np.clip(log_odds(score) - log_odds(threshold), -5, 5)
+        above = log_odds(score) - log_odds(threshold) - SETTINGS.doubt
+        total += np.clip(SETTINGS.weight * above, -5, 5)
         step = -np.inf
         if last is not None and frame - last[0] <= SETTINGS.gap:
             span = frame - last[0]
@@ -60,6 +63,36 @@ def test_no_choice_is_worth_more(frames, threshold):
     every = product(*([None, *range(len(frame))] for frame in frames))
     best = max(worth(frames, choice, threshold) for choice in every)
     assert worth(frames, choice_of(frames, threshold), threshold) == pytest.approx(best)
+
+
+LAMP = (300.3, 40.6, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("frames", "present", "is_one"),
+    [
+        pytest.param(100, 100, True, id="always there"),
+        pytest.param(100, 60, True, id="in most frames"),
+        pytest.param(100, 40, False, id="in fewer than half of the frames"),
+        pytest.param(50, 50, False, id="a clip too short to tell"),
+        pytest.param(1200, 350, True, id="in half of the frames around, of a long video"),
+    ],
+)
+def test_what_always_shines_at_one_place_is_no_ball(frames, present, is_one):
+    """Beside it a ball flies that is fainter, and is seen in every second frame."""
+    wobble = np.random.default_rng(0).uniform(-0.9, 0.9, (frames, 2))
+    ball = [(200 + t % 90, 100 + t % 7, 0.8) for t in range(frames)]
+    seen = [
+        [(LAMP[0] + dx, LAMP[1] + dy, LAMP[2])] * (t < present) + [ball[t]] * (t % 2)
+        for t, (dx, dy) in enumerate(wobble)
+    ]
+    found = fixtures(Candidates.of(seen), LinkSettings())
+    lamps = np.array([x > 299 for frame in seen for x, _, _ in frame])
+    assert not found[~lamps].any()
+    assert found[lamps].all() == is_one
+    assert found[lamps].any() == is_one
+    if is_one:
+        assert choice_of(seen, settings=LinkSettings()).count(None) <= frames // 2 + 1
 
 
 CLEAR, FAINT = 0.9, 0.45

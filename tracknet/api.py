@@ -41,13 +41,16 @@ def find(
 
     Returns:
         One row per frame with the columns of the table `trajectories`, the same rows as `track`
-        publishes.  Coordinates are pixels of the displayed picture, origin top left.
+        publishes, and a column `event`: `hit` or `bounce` in the frames that the table `events`
+        would name.  Coordinates are pixels of the displayed picture, origin top left.
 
     Raises:
         InputError, WeightsError: settings or weights cannot be used.
         VideoError: the file cannot be read, or none of its frames can be decoded.
     """
     from tracknet.jobs.choice import choose_model
+    from tracknet.jobs.game import game_tables
+    from tracknet.jobs.plan import video_row
     from tracknet.jobs.rows import trajectory_table
     from tracknet.jobs.track import TrackProgress
     from tracknet.pipeline.decoding.decoder import Decoder
@@ -62,8 +65,11 @@ def find(
             on_progress(TrackProgress("track", done, found.frames, 0, 1))
 
         balls = find_balls(found, decoder, detector, on_frames)
-    table: pd.DataFrame = trajectory_table(found, balls).to_pandas()
-    return table
+    rows = trajectory_table(found, balls)
+    events = game_tables(video_row(found, []), rows)["events"]
+    table: pd.DataFrame = rows.to_pandas()
+    kinds = dict(zip(events["frame"].to_pylist(), events["kind"].to_pylist(), strict=True))
+    return table.assign(event=table["frame"].map(kinds))
 
 
 def track(
@@ -102,19 +108,27 @@ def track(
     return run(sources, Path(out), chosen, fresh, on_progress, take_lock)
 
 
+Table = Literal["trajectories", "events", "rallies"]
+
+
 @overload
-def read(out: AnyPath, *, arrow: Literal[False] = False) -> pd.DataFrame: ...
+def read(
+    out: AnyPath, table: Table = "trajectories", *, arrow: Literal[False] = False
+) -> pd.DataFrame: ...
 @overload
-def read(out: AnyPath, *, arrow: Literal[True]) -> pa.Table: ...
-def read(out: AnyPath, *, arrow: bool = False) -> pd.DataFrame | pa.Table:
+def read(out: AnyPath, table: Table = "trajectories", *, arrow: Literal[True]) -> pa.Table: ...
+def read(
+    out: AnyPath, table: Table = "trajectories", *, arrow: bool = False
+) -> pd.DataFrame | pa.Table:
     """The published rows of a results folder, by source and frame.
 
     Args:
         out: a results folder that `track` made.
+        table: which of its tables; docs/tables.md has their columns.
         arrow: return an Arrow table, which takes less memory, instead of a DataFrame.
 
     Returns:
-        One row per frame of every published video, with the columns of the table `trajectories`.
+        One row per frame, event or rally of every published video.
 
     Raises:
         TableError: a file there is no table of ours.
@@ -122,8 +136,8 @@ def read(out: AnyPath, *, arrow: bool = False) -> pd.DataFrame | pa.Table:
     from tracknet.jobs.show import published_rows
     from tracknet.schemas.store import Store
 
-    table = published_rows(Store(Path(out)))
-    return table if arrow else table.to_pandas()
+    rows = published_rows(Store(Path(out)), table)
+    return rows if arrow else rows.to_pandas()
 
 
 def load_model(name_or_path: AnyPath, device: str = "cpu") -> nn.Module:

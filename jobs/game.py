@@ -1,0 +1,108 @@
+"""What happened in a video, as tables: events and rallies that follow from its trajectory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tracknet.pipeline.events import Event, find_events, find_rallies
+from tracknet.schemas.errors import TableError
+from tracknet.schemas.store import Store
+from tracknet.schemas.tables import EVENTS, RALLIES
+
+FPS = 30.0  # of videos without a clock
+
+log = logging.getLogger(__name__)
+
+
+def game_tables(video: Mapping[str, Any], rows: pa.Table) -> dict[str, pa.Table]:
+    """The tables `schemas.tables.DERIVED` of a video.
+
+    Args:
+        video: its row of `VIDEOS`.
+        rows: its rows of `TRAJECTORIES`.
+    """
+    fps = frame_rate(video)
+    events = find_events(_path(rows), (video["width"], video["height"]), fps)
+    times = rows["time_s"].to_numpy()  # NaN where there is no clock
+    same = {"video_id": video["video_id"], "source": video["source"]}
+    found = [
+        {
+            **same,
+            **event._asdict(),
+            "time_s": _time(times, event, fps),
+            "speed_before": _known(event.speed_before),
+            "speed_behind": _known(event.speed_behind),
+        }
+        for event in events
+    ]
+    at = {row["frame"]: row["time_s"] for row in found}
+    rallies = [
+        {
+            **same,
+            **rally._asdict(),
+            "rally": number,
+            "start_s": at[rally.first_frame],
+            "end_s": at[rally.last_frame],
+        }
+        for number, rally in enumerate(find_rallies(events, fps))
+    ]
+    return {
+        "events": pa.Table.from_pylist(found, EVENTS),
+        "rallies": pa.Table.from_pylist(rallies, RALLIES),
+    }
+
+
+def fill(store: Store, on_progress: Callable[[int, int], None] = lambda done, total: None) -> int:
+    """Make these tables for every published video that has none, or damaged ones.
+
+    Args:
+        store: locked by the caller.
+        on_progress: called with how many are done, and how many there are.
+
+    Returns:
+        How many videos were done.
+    """
+    videos = [m["video_id"] for m in store.manifests() if store.is_published(m["video_id"])]
+    lacking = [video_id for video_id in videos if store.lacks_derived(video_id)]
+    for done, video_id in enumerate(lacking, 1):
+        try:
+            video, rows = store.read_video(video_id), store.read_trajectory(video_id)
+        except TableError as error:
+            log.warning(
+                "no events: %s", error
+            )  # the next run over its source makes all of it again
+            continue
+        store.derive(video_id, game_tables(video, rows))
+        on_progress(done, len(lacking))
+    return len(lacking)
+
+
+def frame_rate(video: Mapping[str, Any]) -> float:
+    """Mean frames per second of a video, 30 where it has no clock.
+
+    >>> frame_rate({"frames": 51, "duration_s": 2.0})
+    25.0
+    """
+    if not video["duration_s"] or video["frames"] < 2:
+        return FPS
+    return float((video["frames"] - 1) / video["duration_s"])
+
+
+def _path(rows: pa.Table) -> NDArray[np.float64]:
+    columns = [rows[name].cast(pa.float64()).to_numpy() for name in ("x_px", "y_px")]
+    path: NDArray[np.float64] = np.column_stack(columns)
+    return path
+
+
+def _time(times: NDArray[np.float64], event: Event, fps: float) -> float | None:
+    return _known(times[event.frame] + event.offset / fps)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

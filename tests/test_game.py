@@ -1,0 +1,122 @@
+"""Events and rallies as tables: they follow from the rows, and are made again where they lack."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import tracknet
+from tests.bookkeeping import KEY, manifest_of
+from tests.runs import run
+from tests.test_events import dribble
+from tests.videos import make_video
+from tracknet.jobs.game import fill, frame_rate, game_tables
+from tracknet.jobs.plan import video_row
+from tracknet.pipeline.decoding.probe import probe
+from tracknet.schemas.store import Store
+from tracknet.schemas.tables import DERIVED, TRAJECTORIES
+
+ID = "c" * 32
+FPS = 30.0
+
+
+def video(frames=90, clock=True):
+    duration = (frames - 1) / FPS if clock else None
+    return {"video_id": ID, "source": "/a.mp4", "width": 1280, "height": 720, "frames": frames,
+            "duration_s": duration}  # fmt: skip
+
+
+def rows_of(xy, clock=True):
+    seen = ~np.isnan(xy[:, 0])
+    columns = {
+        "video_id": [ID] * len(xy),
+        "source": ["/a.mp4"] * len(xy),
+        "frame": np.arange(len(xy)),
+        "pts": np.arange(len(xy)) * 512,
+        "time_s": np.arange(len(xy)) / FPS + 7 if clock else [None] * len(xy),
+        "status": np.where(seen, "detected", "absent"),
+        "visible": seen,
+        **{name: pa.array(xy[:, i], from_pandas=True) for i, name in enumerate(("x_px", "y_px"))},
+        **dict.fromkeys(("x_norm", "y_norm", "score"), pa.nulls(len(xy), pa.float32())),
+    }
+    return pa.table({name: columns[name] for name in TRAJECTORIES.names}).cast(TRAJECTORIES)
+
+
+@pytest.mark.parametrize("clock", [True, False])
+def test_times_are_those_of_the_moment_itself(clock):
+    xy, bounces = dribble()
+    tables = game_tables(video(clock=clock), rows_of(xy, clock))
+    events = tables["events"].to_pylist()
+    inner = [row for row in events if 10 < row["frame"] < 80]
+    assert {row["kind"] for row in inner} == {"bounce"}
+    if not clock:
+        assert {row["time_s"] for row in events} == {None}
+        return
+    expected = bounces[(bounces > 10) & (bounces < 80)] / FPS + 7
+    assert [row["time_s"] for row in inner] == pytest.approx(expected, abs=0.2 / FPS)
+    assert tables["events"].schema.equals(DERIVED["events"])
+    assert tables["rallies"].schema.equals(DERIVED["rallies"])
+
+
+def test_a_video_without_a_ball_has_empty_tables():
+    tables = game_tables(video(), rows_of(np.full((90, 2), np.nan)))
+    assert [len(table) for table in tables.values()] == [0, 0]
+
+
+def test_rate_of_a_video_without_a_clock():
+    assert frame_rate(video(clock=False)) == frame_rate({"frames": 1, "duration_s": 0.0}) == 30
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A folder as an older version left it: rows, and no events."""
+    store = Store(tmp_path / "out")
+    store.claim(KEY)
+    with store.lock():
+        store.publish(rows_of(dribble()[0]), manifest_of(ID, "/a.mp4"), {})
+    return store
+
+
+@pytest.fixture
+def with_row(store, tmp_path):
+    """Its video was probed."""
+    made = make_video(tmp_path / "a.mp4", 90, 1280, 720)
+    store.write_video(video_row(probe(made, lambda: None), []) | {"video_id": ID})
+    return store
+
+
+def test_results_of_an_older_version_get_events(with_row):
+    assert with_row.lacks_derived(ID)
+    assert tracknet.read(with_row.root, "events").empty
+    done = run("events", "find", with_row.root)
+    assert done.returncode == 0, done.stderr
+    assert "events of 1 videos" in done.stdout
+    assert not with_row.lacks_derived(ID)
+    assert len(tracknet.read(with_row.root, "events")) >= 5
+    assert len(tracknet.read(with_row.root)) == 90
+    assert "events of 0 videos" in run("events", "find", with_row.root).stdout
+
+
+def test_damaged_events_are_named_and_made_again(with_row):
+    with with_row.lock():
+        fill(with_row)
+    whole = tracknet.read(with_row.root, "events")
+    path = with_row.derived_path("events", ID)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    path.write_bytes(content)
+    assert tracknet.read(with_row.root, "events").empty
+    document = json.loads(run("inspect", with_row.root, "--json").stdout)
+    named = [one["error"] for one in document["damaged"]]
+    assert any("events" in error and "checksum" in error for error in named), named
+    with with_row.lock():
+        assert fill(with_row) == 1
+    assert tracknet.read(with_row.root, "events").equals(whole)
+
+
+def test_a_video_whose_own_row_is_lost_stops_nothing(store, caplog):
+    with store.lock():
+        assert fill(store) == 1
+    assert "no events" in caplog.text
+    assert store.is_published(ID)
