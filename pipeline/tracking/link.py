@@ -4,8 +4,7 @@ A heatmap often shows more than one bright spot, or a ball that is too faint to 
 time they differ: a ball moves on from where it was, a shoe or a lamp comes from nowhere.  `link`
 chooses at most one candidate of each frame, so that evidence and continuity together are greatest:
 
-    sum over chosen candidates of  evidence: weight * (log-odds of its score, above the
-          threshold's, - doubt)
+    sum over chosen candidates of  log-odds of its score, above the threshold's
     + for each step from one chosen candidate to the next
           -(distance / (reach * frames between))^2 - gap_cost * frames skipped
     - start_cost for each candidate that begins a track
@@ -41,7 +40,7 @@ from numpy.typing import NDArray
 
 from tracknet.pipeline.errors import InputError
 
-_EVIDENCE_LIMIT = 5.0  # a network's certainty beyond this is no further evidence
+_LOG_ODDS_LIMIT = 5.0  # a network's certainty beyond this is no further evidence
 _MARGIN = 1e-6
 _FIXTURE_CELL_PX = 2.0
 _FIXTURE_SHARE = 0.5
@@ -83,9 +82,6 @@ class LinkSettings:
         reach: px of a picture 512 wide; a ball that moves so far in a frame costs 1.
         gap_cost: for each frame that a step skips.
         start_cost: for beginning a track.
-        weight: of a candidate's log-odds, by logistic regression on training clips: a network's
-            scores say more than they seem to.
-        doubt: log-odds above the threshold's at which a candidate's evidence is 0.
         fixture_frames: frames around a candidate, half before and half behind, that are asked
             whether it is a fixture; it must have been there in half of them.
         fixture_least: and in so many frames, so that a ball at rest in a short clip is none.
@@ -95,10 +91,8 @@ class LinkSettings:
     candidates: int = 4
     gap: int = 7
     reach: float = 25.0
-    gap_cost: float = 1.0
+    gap_cost: float = 0.5
     start_cost: float = 4.0
-    weight: float = 2.65
-    doubt: float = 0.1
     fixture_frames: int = 600
     fixture_least: int = 60
 
@@ -115,16 +109,15 @@ def link(candidates: Candidates, settings: LinkSettings, threshold: float) -> ND
     Args:
         candidates: of a whole video; none where nothing was seen or nothing is known.
         settings: what a track is.
-        threshold: score from which a candidate's evidence is counted.
+        threshold: score at which a candidate's evidence is 0.
 
     Returns:
         int64 [N], the number of a candidate in `candidates`, or -1.
     """
     offsets, xy, score = candidates
     frame_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    above = _log_odds(score) - _log_odds(np.array(threshold)) - settings.doubt
-    # `value` becomes that of the best choice which ends with a candidate.
-    value = np.clip(settings.weight * above, -_EVIDENCE_LIMIT, _EVIDENCE_LIMIT)
+    evidence = _log_odds(score) - _log_odds(np.array(threshold))
+    value = np.clip(evidence, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT)  # of the best choice ending here
     value[fixtures(candidates, settings)] = -np.inf
     came_from = np.full(len(score), -1)
     ended, ended_at = 0.0, -1  # the best choice so far, and its last candidate
