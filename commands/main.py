@@ -18,7 +18,17 @@ from pathlib import Path
 
 import click
 
-from tracknet.commands import archive, cluster, events, labelled, rallies, speed, training, weights
+from tracknet.commands import (
+    archive,
+    cluster,
+    events,
+    export,
+    labelled,
+    rallies,
+    speed,
+    training,
+    weights,
+)
 from tracknet.commands.logs import LEVELS, set_up_logging
 
 
@@ -55,6 +65,8 @@ COMMANDS = (
     archive.track,
     archive.inspect,
     archive.render,
+    export.export,
+    export.report,
     rallies.synth,
     rallies.demo,
     labelled.clips,

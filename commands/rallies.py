@@ -41,13 +41,14 @@ def synth(out: Path, clips: int, seed: int, sport: str) -> None:
 @runtime_option
 @precision_option
 def demo(out: Path, weights: str, seed: int, runtime: str, precision: str) -> None:
-    """Make a rally, track it on an embedded Ray, and show the result: tables, picture, video.
+    """Make a rally, track it on an embedded Ray, and show it: tables, picture, video, report.
 
     \b
     tracknet demo --out demo/
     """
     import tracknet
     from tracknet.commands.console import print_inventory, print_report, progress
+    from tracknet.jobs.report import write_report
     from tracknet.jobs.settings import TrackSettings
     from tracknet.pipeline.scoring.metrics import FIGURES
     from tracknet.pipeline.synth import SynthConfig, write_dataset
@@ -69,3 +70,4 @@ def demo(out: Path, weights: str, seed: int, runtime: str, precision: str) -> No
     click.echo(f"tables    {tables}/trajectories/*.parquet")
     click.echo(f"video     {tracknet.render(rally, tables, out / 'rally.mp4')}")
     click.echo(f"picture   {tracknet.render(rally, tables, out / 'rally.png')}")
+    click.echo(f"report    {write_report(Store(tables), out / 'report.html')}")

@@ -11,7 +11,6 @@ from tracknet.commands.console import print_table
 from tracknet.jobs.evaluate import MIN_SCORES, Evaluation, Protocol
 from tracknet.pipeline.datasets import Clip, clip_labels
 from tracknet.pipeline.datasets.windowed import UNLABELLED
-from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.scoring.errors import KINDS
 
 if TYPE_CHECKING:
@@ -135,9 +134,6 @@ def plot_evaluation(found: Evaluation, picture: Path) -> None:
     Args:
         found: an evaluation.
         picture: where to write; the suffix decides the format.
-
-    Raises:
-        InputError: matplotlib is not installed.
     """
     grouping = "test_set" if found.rows("test_set") else "sport"
     rows = found.rows(grouping)
@@ -165,11 +161,7 @@ def plot_evaluation(found: Evaluation, picture: Path) -> None:
 
 
 def plot_curves(record: Path, picture: Path) -> None:
-    """Draw loss, learning rate and validation figures of a training record over its steps.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
+    """Draw loss, learning rate and validation figures of a training record over its steps."""
     import pandas as pd
 
     figure = _figure(8, 6)
@@ -189,8 +181,6 @@ def plot_curves(record: Path, picture: Path) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("a picture needs matplotlib: pip install 'tracknet[train]'") from error
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")

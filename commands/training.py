@@ -76,7 +76,6 @@ def train(
         start = options["init_from"]
         there = {"init_from": find_weights(start) if start else None}
         sys.exit(run_on_cluster(address, click.get_current_context(), **there))
-    from importlib.util import find_spec
 
     from tracknet.commands.console import print_training, progress
     from tracknet.commands.scores import plot_curves
@@ -123,8 +122,5 @@ def train(
             on_clip=lambda done, total: report(done, total, "clips"),
             on_progress=on_progress,
         )
-    if find_spec("matplotlib"):
-        plot_curves(result.record, out / "curves.png")
-    else:
-        click.echo("no curves.png: pip install 'tracknet[train]'", err=True)
+    plot_curves(result.record, out / "curves.png")
     print_training(result, as_json)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import signal
 import tempfile
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._private import utils
 
 from tracknet.jobs import INSIDE_JOB
 from tracknet.jobs.native import native_stderr_in_log
@@ -85,9 +84,13 @@ def _join() -> None:
 
 
 def _init(**options: Any) -> None:
-    terminate = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's own, about its future defaults
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminate)  # Ray's own ends with exit code 15
+    # Ray's own handlers of SIGTERM end with exit code 15 or 1, and it sets the first one seconds
+    # before it is ready; ours stays.
+    handler_setter = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own, about its future defaults
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    finally:
+        utils.set_sigterm_handler = handler_setter

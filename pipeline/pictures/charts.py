@@ -1,0 +1,103 @@
+"""Charts of a video as SVG: when the ball was seen and what happened, and the paths of rallies.
+
+Arrays in, text out; matplotlib draws, and is imported only here.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLOURS = {"hit": "#d1495b", "bounce": "#2e86ab"}
+_SEEN, _RALLY = "#b7c9d3", "#edae49"
+_BINS = 600  # of a timeline
+
+
+class Mark(NamedTuple):
+    """A hit or a bounce in a chart: its frame, its kind and its place in px."""
+
+    frame: int
+    kind: str
+    x: float
+    y: float
+
+
+def timeline(
+    seen: NDArray[np.bool_],
+    fps: float,
+    rallies: Sequence[tuple[int, int]],
+    marks: Sequence[Mark],
+) -> str:
+    """Share of frames with a ball over time, rallies as bars above, events as ticks below.
+
+    Args:
+        seen: [N], whether the ball was seen in each frame.
+        fps: frames per second.
+        rallies: first and last frame of each.
+        marks: events.
+    """
+    figure = _figure(8, 1.5)
+    axes = figure.subplots()
+    edges = np.linspace(0, len(seen), min(_BINS, max(len(seen), 1)) + 1)
+    at = np.arange(len(seen))
+    share = np.histogram(at, edges, weights=seen.astype(float))[0] / np.maximum(
+        np.histogram(at, edges)[0], 1
+    )
+    axes.stairs(share, edges / fps, fill=True, color=_SEEN)
+    axes.broken_barh(
+        [(first / fps, max(last - first, 1) / fps) for first, last in rallies],
+        (1.05, 0.2),
+        color=_RALLY,
+    )
+    for kind, colour in _COLOURS.items():
+        times = [mark.frame / fps for mark in marks if mark.kind == kind]
+        axes.eventplot([times], lineoffsets=-0.12, linelengths=0.18, colors=colour, linewidths=0.8)
+    axes.set(xlim=(0, max(len(seen), 1) / fps), ylim=(-0.25, 1.3), xlabel="s", yticks=[0, 1])
+    axes.set_yticklabels(["0", "all"])
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def rally_path(xy: NDArray[np.float64], marks: Sequence[Mark], size: tuple[int, int]) -> str:
+    """The ball's way in the picture during a rally, hits and bounces marked.
+
+    Args:
+        xy: [N, 2], px of the displayed picture, NaN where there is no ball.
+        marks: events of the rally.
+        size: width and height of the picture, px.
+    """
+    width, height = size
+    figure = _figure(3.2, 3.2 * height / width)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.plot(xy[:, 0], xy[:, 1], color="#555555", linewidth=0.9)
+    for kind, colour in _COLOURS.items():
+        places = [(mark.x, mark.y) for mark in marks if mark.kind == kind]
+        if places:
+            axes.plot(*zip(*places, strict=True), "o", color=colour, markersize=4)
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    axes.spines[:].set_color("#cccccc")
+    return _svg(figure)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout=None)
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as an element that can stand in a page; ids are the same in every run."""
+    import matplotlib as mpl
+
+    text = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tracknet"}):
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    found = text.getvalue()
+    return found[found.index("<svg") :]
