@@ -20,6 +20,7 @@ from ray._private import utils
 
 from tracknet.jobs import INSIDE_JOB
 from tracknet.jobs.native import native_stderr_in_log
+from tracknet.jobs.reaper import reaped
 
 OBJECT_STORE_BYTES = 1 << 30
 
@@ -40,6 +41,7 @@ def ray_session(actors: int, queue_bytes: int = 0) -> Iterator[None]:
         native_stderr_in_log(),
         # Ray's own place, /tmp/ray, may belong to another user, and its sessions stay for ever.
         tempfile.TemporaryDirectory(prefix="tracknet-ray-", ignore_cleanup_errors=True) as folder,
+        reaped(folder),
     ):
         _with_token()
         # Logical cores: the model's threads and the decoders share the real ones.

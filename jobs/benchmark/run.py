@@ -318,6 +318,7 @@ class _Benchmark:
         heatmaps = np.concatenate([self.reference.heatmaps(window) for window in windows])
         step("peaks, contour", lambda: measure.time_peaks(heatmaps, "contour", repeats))
         step("peaks, centroid", lambda: measure.time_peaks(heatmaps, "centroid", repeats))
+        step("events", lambda: measure.time_events(self.settings.frames, repeats))
         n = min(REFERENCE_FRAMES, video.frames)
         step("reference loop", lambda: measure.time_reference(self.reference, path, n, repeats))
         return found

@@ -33,6 +33,7 @@ from tracknet.pipeline.decoding.decoder import (
 )
 from tracknet.pipeline.decoding.probe import decode_all
 from tracknet.pipeline.decoding.video import Video
+from tracknet.pipeline.events import find_events
 from tracknet.pipeline.models.blocks import to_frames
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.engine import Runtime
@@ -194,6 +195,14 @@ def time_reference_model(loop: ReferenceLoop, windows: np.ndarray, repeats: int)
 def time_peaks(heatmaps: np.ndarray, mode: PeakMode, repeats: int) -> Timing:
     """Peak finding on heatmaps float32 `[N, H, W]`."""
     return time_work(lambda: [find_peak(h, mode, 0.5) for h in heatmaps], len(heatmaps), repeats)
+
+
+def time_events(frames: int, repeats: int) -> Timing:
+    """Find the hits and bounces of a ball that bounces once a second."""
+    t = np.arange(frames)
+    phase = t % 30 / 30
+    path = np.column_stack([640.0 + 100 * np.sin(t / 40), 560.0 - 240 * phase * (1 - phase)])
+    return time_work(lambda: find_events(path, (1280, 720), 30.0), frames, repeats)
 
 
 def time_reference(loop: ReferenceLoop, path: Path, frames: int, repeats: int) -> Timing:
