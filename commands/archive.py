@@ -129,6 +129,19 @@ def plan(
     help="Decode workers; 0 takes all cores but one.  [default: 0]",
 )
 @click.option(
+    "--deadline",
+    default="",
+    metavar="TIME",
+    help="Stop then, with exit code 4; run again to go on. As 06:00 (the next, local time), or "
+    "2026-05-02T06:00.",
+)
+@click.option(
+    "--max-failures",
+    default="",
+    metavar="N|N%",
+    help="Stop, with exit code 4, when more sources than this have trouble.",
+)
+@click.option(
     "--fresh",
     is_flag=True,
     help="Make all results in OUT again; the old ones stay until the new ones are complete.",
@@ -161,6 +174,7 @@ def track(
     tracknet track matches/ --out tables/
     tracknet track final.mp4 --out tables/ --peak contour --no-link --keep-repeats
     tracknet track matches/ --out tables/ --runtime openvino --precision bf16
+    tracknet track matches/ --out tables/ --deadline 06:00 --max-failures 5%
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
     """
     from tracknet.commands.console import print_report
@@ -201,6 +215,37 @@ def inspect(out: Path, show_all: bool, deep: bool, as_json: bool) -> None:
 
     if not print_inventory(Store(out), show_all, as_json, deep):
         sys.exit(PARTIAL)
+
+
+@click.command()
+@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--watch", is_flag=True, help="Print it again every few seconds while it runs.")
+@click.option("--every", default=10.0, show_default=True, type=click.FloatRange(min=0.1),
+              help="Seconds between two looks, with --watch.")  # fmt: skip
+@as_json
+def status(out: Path, watch: bool, every: float, as_json: bool) -> None:
+    """Show how far a run is, from any machine that can read the folder OUT.
+
+    The exit code is 1 where the last run failed, was interrupted, or died.
+
+    \b
+    tracknet status tables/
+    tracknet status tables/ --watch
+    """
+    import time
+
+    from tracknet.commands.console import print_status
+    from tracknet.jobs.status import read_status
+    from tracknet.schemas.store import Store
+
+    found = read_status(Store(out))
+    print_status(found, as_json)
+    while watch and found.state == "running":
+        time.sleep(every)
+        found = read_status(Store(out))
+        print_status(found, as_json)
+    if found.state in ("failed", "interrupted", "dead"):
+        sys.exit(1)
 
 
 @click.command()

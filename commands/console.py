@@ -34,6 +34,7 @@ from tracknet.schemas.store import Store
 if TYPE_CHECKING:  # `tracknet inspect` must not wait for PyTorch and Ray
     from tracknet.jobs.benchmark.run import BenchmarkReport, Together
     from tracknet.jobs.plan import Plan, PlannedVideo
+    from tracknet.jobs.status import RunStatus
     from tracknet.jobs.track import TrackReport
     from tracknet.pipeline.models.complexity import ModelCard
     from tracknet.pipeline.runtimes.parity import GateResult
@@ -224,16 +225,40 @@ def print_inventory(store: Store, show_all: bool, as_json: bool, deep: bool = Fa
     )
     if len(videos) < len(found["videos"]):
         print(f"... and {len(found['videos']) - len(videos)} more (--all)")
-    totals = found["totals"]
-    print(
-        f"{totals['videos']} videos, {totals['frames']} frames, "
-        f"{totals['detected']} with a ball, {totals['runs']} runs"
-    )
+    print(_totals(found["totals"]))
     print_quarantine(found["quarantine"])
     for bad in found["damaged"]:
         name = bad["source"] or bad["video_id"]
         print(f"damaged: {name}: {bad['error']}; track it again")
     return not found["damaged"]
+
+
+def _totals(totals: dict[str, int]) -> str:
+    return (
+        f"{totals['videos']} videos, {totals['frames']} frames, "
+        f"{totals['detected']} with a ball, {totals['runs']} runs"
+    )
+
+
+def print_status(status: RunStatus, as_json: bool) -> None:
+    """Print how far a run is; the last line is that of `inspect`."""
+    if as_json:
+        print(json.dumps(asdict(status)))
+        return
+    holder = status.holder
+    where = f", process {holder['process']} on {holder['host']}" if holder else ""
+    print(f"run {status.run_id}: {status.state}, began {status.started}{where}")
+    frames = status.frames + status.frames_left
+    rate = "" if status.rate is None else f", {status.rate:.1f} frames/s"
+    left = "" if status.left_s is None else f", {timedelta(seconds=round(status.left_s))} left"
+    share = status.frames / frames if frames else 1.0
+    print(
+        f"{status.videos} of {status.videos + status.videos_left} videos, "
+        f"{status.frames} of {frames} frames ({share:.1%}){rate}{left}"
+    )
+    if status.trouble:
+        print(f"{len({row['source'] for row in status.trouble})} sources with trouble (`inspect`)")
+    print(_totals(status.totals))
 
 
 def print_gate_results(results: dict[str, GateResult], as_json: bool) -> None:

@@ -4,6 +4,7 @@
     exit code 1   failed
     exit code 2   wrong usage
     exit code 3   done, but some videos are unreadable or partly unreadable; they are named last
+    exit code 4   stopped at --deadline or --max-failures; run the same command again to go on
     exit code 130, 143   interrupted by Ctrl-C or SIGTERM; run the same command again to resume
 
 The commands themselves are in the other files of this folder, one file per group.
@@ -64,6 +65,7 @@ COMMANDS = (
     archive.plan,
     archive.track,
     archive.inspect,
+    archive.status,
     archive.render,
     export.export,
     export.report,
@@ -100,7 +102,7 @@ def run(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    from tracknet.pipeline.errors import InputError, TrackNetError
+    from tracknet.pipeline.errors import InputError, StoppedEarly, TrackNetError
     from tracknet.schemas.errors import StoreError
 
     try:
@@ -119,7 +121,7 @@ def run(arguments: list[str] | None = None) -> int:
         return 1
     except (TrackNetError, StoreError) as error:
         click.echo(f"error: {error}", err=True)
-        return 2 if isinstance(error, InputError) else 1
+        return 2 if isinstance(error, InputError) else 4 if isinstance(error, StoppedEarly) else 1
 
 
 def _terminate(number: int, _: object) -> None:

@@ -62,12 +62,14 @@ class _OpenShard:
 class CommitTotals:
     """What a run has committed so far; the progress display reads it.
 
-    `model_began` is when the model took its first frames, in seconds since the epoch.
+    `troubled` are videos with problems; `model_began` is when the model took its first frames, in
+    seconds since the epoch.
     """
 
     frames: int = 0
     detected: int = 0
     videos: int = 0
+    troubled: int = 0
     decode_s: float = 0.0
     model_s: float = 0.0
     model_began: float = math.inf
@@ -233,6 +235,7 @@ class Committer:
         self.store.publish(rows, manifest, metadata, game_tables(row, rows))
         self.totals.videos += 1
         log.debug("published %s: %d frames", row["source"], len(rows))
+        self.totals.troubled += bool(problems)
         for problem in problems:
             log.warning("%s: %s", row["source"], problem["error"])
         for shard in todo:

@@ -37,12 +37,14 @@ from tracknet.jobs.plan import (
 )
 from tracknet.jobs.settings import TrackSettings
 from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
+from tracknet.pipeline.errors import StoppedEarly
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.schemas.errors import StoreError
 from tracknet.schemas.folder import ResultKey
 from tracknet.schemas.store import Store, problems_of
 
 log = logging.getLogger(__name__)
+SUMS_EVERY_S = 15.0  # a run writes its sums, which `tracknet status` reads
 SHARDS_PER_WAVE = 2048  # bounds what the driver and Ray keep of an archive of any size
 
 
@@ -161,6 +163,9 @@ class Run:
         self.started = datetime.now(UTC)
         self.run_id = f"{self.started:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
         self.clock = time.perf_counter()
+        self.skipped = 0
+        self.stops_at = settings.stops_at(datetime.now())
+        self.sums_written = time.monotonic()
 
     def execute(self) -> TrackReport:
         """Do what is missing.
@@ -168,6 +173,7 @@ class Run:
         Raises:
             MixedResults, ForeignFolder, NotWritable, Locked: see `schemas.errors`.
             WorkError: workers fail again and again.
+            StoppedEarly: a limit of the user's was reached.
         """
         self._prepare()
         plan = make_plan(
@@ -186,28 +192,30 @@ class Run:
             self.store, self.maker.key, self.settings.detector, self.run_id, self._metadata()
         )
         todo = self._todo(plan)
-        skipped = len(plan.videos) - len(todo.videos)
-        report = self._report(committer, plan, skipped)
+        self.skipped = len(plan.videos) - len(todo.videos)
+        report = self._report(committer, plan)
         self._write_run("running", report, None)
         log.info(
             "run %s: %d videos, %d frames to do; %d complete before, %d unreadable; %s",
-            *(self.run_id, len(todo.videos), todo.frames, skipped, len(plan.unreadable)),
+            *(self.run_id, len(todo.videos), todo.frames, self.skipped, len(plan.unreadable)),
             self.maker.runtime,
         )
         start_s = committed_s = 0.0
         try:
             if todo.videos:
+                self._check_limits(plan, committer)
                 with self.work(self.store) as work:
                     start_s = self._seconds()
                     self._commit(todo, committer, work)
                     committed_s = self._seconds()
             fill(self.store)  # where they are damaged, or an older version published the video
         except BaseException as error:
-            status = "failed" if isinstance(error, Exception) else "interrupted"
+            ended = isinstance(error, Exception) and not isinstance(error, StoppedEarly)
+            status = "failed" if ended else "interrupted"
             with contextlib.suppress(StoreError):  # there may be no room for that either
-                self._write_run(status, self._report(committer, plan, skipped), self._seconds())
+                self._write_run(status, self._report(committer, plan), self._seconds())
             raise
-        report = self._report(committer, plan, skipped)
+        report = self._report(committer, plan)
         report.seconds.update(start=start_s, committed=committed_s)
         status = "failed" if report.failed else "partial" if report.quarantined else "done"
         self._write_run(status, report, self._seconds())
@@ -271,6 +279,8 @@ class Run:
         try:
             for table in work(shards):
                 committer.add(table)
+                self._write_sums(plan, committer)
+                self._check_limits(plan, committer)
                 self.on_progress(
                     TrackProgress("track", totals.frames, plan.frames, totals.videos, n_videos)
                 )
@@ -278,14 +288,37 @@ class Run:
             at = "; ".join(f"{bad['source']}: {bad['error']}" for bad in committer.failures()[:3])
             raise WorkError(f"{error}; while processing {at}") from error
 
-    def _report(self, committer: Committer, plan: Plan, skipped: int) -> TrackReport:
+    def _write_sums(self, plan: Plan, committer: Committer) -> None:
+        """Write the run's row again from time to time, for `tracknet status`."""
+        if time.monotonic() - self.sums_written > SUMS_EVERY_S:
+            self.sums_written = time.monotonic()
+            self._write_run("running", self._report(committer, plan), None)
+
+    def _check_limits(self, plan: Plan, committer: Committer) -> None:
+        """End the run where a limit of the user's is reached.
+
+        Raises:
+            StoppedEarly: it is.
+        """
+        left = "what is published stays, run the same command again to go on"
+        if self.stops_at is not None and datetime.now(self.stops_at.tzinfo) >= self.stops_at:
+            raise StoppedEarly(f"stopped at the deadline, {self.settings.deadline}; {left}")
+        trouble = len(plan.unreadable) + committer.totals.troubled
+        allowed = self.settings.failures_of(len(self.sources))
+        if trouble > allowed:
+            raise StoppedEarly(
+                f"{trouble} sources have trouble, more than --max-failures "
+                f"{self.settings.max_failures}; {left}"
+            )
+
+    def _report(self, committer: Committer, plan: Plan) -> TrackReport:
         totals = committer.totals
         ready = totals.model_began - self.started.timestamp() if totals.frames else 0.0
         unreachable = [bad for bad in plan.unreadable if bad.machine]
         return TrackReport(
             run_id=self.run_id,
             videos=totals.videos,
-            skipped=skipped,
+            skipped=self.skipped,
             models=self.maker.models,
             runtime=self.maker.runtime,
             frames=totals.frames,

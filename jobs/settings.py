@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tracknet.pipeline.decoding.decoder import DecoderLimits
@@ -34,6 +36,10 @@ class TrackSettings:
         chunk_frames: frames in one message to the model, a multiple of every model's window; 0
             chooses by the device.
         retry_quarantined: track videos again that were unreadable or partly unreadable.
+        deadline: when to stop, ISO 8601 or an hour such as `06:00` (the next one, local time);
+            empty for never.
+        max_failures: stop when more sources than this have trouble, a number or a share such as
+            `5%`; empty for never.
     """
 
     weights: str = DEFAULT_WEIGHTS
@@ -47,6 +53,8 @@ class TrackSettings:
     decoder: DecoderLimits = field(default_factory=DecoderLimits)
     chunk_frames: int = 0
     retry_quarantined: bool = False
+    deadline: str = ""
+    max_failures: str = ""
 
     def __post_init__(self) -> None:
         if self.shard_seconds <= 0:
@@ -55,6 +63,46 @@ class TrackSettings:
             raise InputError(f"--batch {self.batch}: must be 0 (automatic) or more")
         if self.workers < 0:
             raise InputError(f"--workers {self.workers}: must be 0 (automatic) or more")
+
+        self.stops_at(datetime.now())
+        self.failures_of(100)
+
+    def stops_at(self, now: datetime) -> datetime | None:
+        """The deadline, seen from `now`; None for none.
+
+        Raises:
+            InputError: it is no time.
+
+        >>> TrackSettings(deadline="06:00").stops_at(datetime(2026, 5, 1, 22, 30))
+        datetime.datetime(2026, 5, 2, 6, 0)
+        """
+        if not self.deadline:
+            return None
+        try:
+            if len(self.deadline) > len("hh:mm:ss"):
+                return datetime.fromisoformat(self.deadline)
+            at = datetime.combine(now.date(), time.fromisoformat(self.deadline))
+        except ValueError:
+            raise InputError(
+                f"--deadline {self.deadline}: give an hour such as 06:00, or 2026-05-02T06:00"
+            ) from None
+        return at if at > now else at + timedelta(days=1)
+
+    def failures_of(self, sources: int) -> float:
+        """How many of so many sources may have trouble.
+
+        Raises:
+            InputError: it is no number and no share.
+
+        >>> TrackSettings(max_failures="5%").failures_of(200)
+        10.0
+        """
+        if not self.max_failures:
+            return math.inf
+        text = self.max_failures.removesuffix("%")
+        if not text.isdecimal():
+            raise InputError(f"--max-failures {self.max_failures}: give a number, or a share as 5%")
+        return int(text) if text == self.max_failures else sources * int(text) / 100
 
     @classmethod
     def of(cls, **options: Any) -> TrackSettings:

@@ -77,6 +77,7 @@ def track(
         MixedResults, ForeignFolder, NotWritable, Locked: see `schemas.errors`.
         InputError, WeightsError: settings or weights cannot be used.
         WorkError: workers fail again and again.
+        StoppedEarly: at the deadline, or where too many sources have trouble.
     """
     chosen = choose_model(settings)
     spec = window_spec(load_model(chosen.weights))

@@ -5,6 +5,7 @@
     ├── VideoError                a video, or a part of it, cannot be read
     │   └── DecodeTimeout         the decoder gave no answer before its deadline and was killed
     ├── MachineError              a file cannot be reached, or memory or disk is lacking
+    ├── StoppedEarly              a run reached a limit that the user set; run it again to go on
     ├── WeightsError              a weights file does not fit the model, or is not one
     └── LabelError                a label file is broken; carries file and line
 
@@ -41,6 +42,10 @@ class MachineError(TrackNetError):
     decoder process that does not start, or that was killed from outside (SIGKILL, SIGBUS).
     Nothing about the video follows from it.
     """
+
+
+class StoppedEarly(TrackNetError):
+    """A run reached its deadline, or too many videos have trouble; what is published stays."""
 
 
 class WeightsError(TrackNetError):

@@ -106,6 +106,10 @@ class Folder:
         """
         return self._lock.hold(take)
 
+    def holder(self) -> dict[str, Any]:
+        """Host, process and start of who writes here now; empty where nobody does."""
+        return self._lock.holder()
+
     @property
     def marker(self) -> dict[str, Any] | None:
         """What the rows here were made with; None where this is no results folder."""

@@ -89,6 +89,21 @@ class FolderLock:
         if self._line and _text(self.path) != self._line:
             raise Locked(f"{self.path.parent} was taken over by {_name(_text(self.path))}")
 
+    def holder(self) -> dict[str, Any]:
+        """Host, process and start of who holds it, by anyone's account; empty where nobody does.
+
+        A holder on this host must be alive, one on another must have shown life just now.
+        """
+        holder = _parse(_text(self.path))
+        if not holder:
+            return {}
+        if holder.get("host") == socket.gethostname():
+            return holder if _is_alive(holder["process"]) else {}
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - self.path.stat().st_mtime < DEAD_AFTER_S:
+                return holder
+        return {}
+
     def _acquire(self, file: IO[str], take: bool) -> None:
         folder, line = self.path.parent, _text(self.path)
         holder = _parse(line)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -22,7 +23,7 @@ from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.show import inventory
 from tracknet.jobs.stages import FRAME_ROW, DetectStage
 from tracknet.jobs.track import track
-from tracknet.pipeline.errors import InputError, WeightsError
+from tracknet.pipeline.errors import InputError, StoppedEarly, WeightsError
 from tracknet.schemas.errors import ForeignFolder
 from tracknet.schemas.store import Store
 
@@ -417,3 +418,31 @@ def test_disk_that_disappears_takes_no_rows_away(archive):
 def test_inspect_refuses_what_is_no_results_folder(tmp_path):
     with pytest.raises(InputError, match="not a results folder"):
         inventory(Store(tmp_path))
+
+
+def test_a_run_stops_at_its_deadline_and_goes_on(archive):
+    archive.put("b.mp4", "two")
+    past = datetime.now() - timedelta(seconds=1)
+    with pytest.raises(StoppedEarly, match="stopped at the deadline"):
+        archive.run(deadline=past.isoformat())
+    assert not published(archive.out)
+    (run,) = Store(archive.out).runs()
+    assert run["status"] == "interrupted"
+    soon = datetime.now() + timedelta(hours=1)
+    archive.check(archive.run(deadline=soon.isoformat()))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "stops"), [("0", True), ("1", True), ("2", False), ("60%", False)]
+)
+def test_a_run_stops_when_too_many_sources_have_trouble(archive, allowed, stops):
+    """Two of four: one is no video, one is cut short."""
+    archive.put("b.mp4", "text")
+    archive.put("c.mkv", "cut")
+    archive.put("z.mp4", "two")
+    if stops:
+        with pytest.raises(StoppedEarly, match="sources have trouble, more than --max-failures"):
+            archive.run(max_failures=allowed)
+        archive.check(archive.run())
+    else:
+        archive.check(archive.run(max_failures=allowed))

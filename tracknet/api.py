@@ -98,6 +98,7 @@ def track(
     Raises:
         InputError, WeightsError: inputs, settings or weights cannot be used.
         StoreError: the folder holds other results, or another run is writing to it.
+        StoppedEarly: at `deadline`, or where `max_failures` was passed.
     """
     from tracknet.jobs.sources import find_sources
     from tracknet.jobs.track import track as run
