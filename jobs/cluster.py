@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,8 +89,8 @@ def _join() -> None:
 
 def _init(**options: Any) -> None:
     # Ray's own handlers of SIGTERM end with exit code 15 or 1, and it sets the first one seconds
-    # before it is ready; ours stays.
-    handler_setter = utils.set_sigterm_handler
+    # before it is ready; ours stays.  Its C++ part sets one more, which ours replaces in the end.
+    terminate, handler_setter = signal.getsignal(signal.SIGTERM), utils.set_sigterm_handler
     utils.set_sigterm_handler = lambda handler: None
     try:
         with warnings.catch_warnings():
@@ -96,3 +98,5 @@ def _init(**options: Any) -> None:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     finally:
         utils.set_sigterm_handler = handler_setter
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)

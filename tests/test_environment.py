@@ -8,7 +8,7 @@ import subprocess
 import psutil
 import pytest
 
-from tests.runs import ROOT, rows, staged, start, tracknet, wait_for
+from tests.runs import ROOT, rows, run, staged, start, tracknet, wait_for
 from tests.videos import make_video
 
 
@@ -55,11 +55,16 @@ def test_a_signal_ends_a_run_in_order(archive, tiny_weights, tmp_path, number, c
     arguments = ("track", archive, "--out", out, "--weights", tiny_weights)
     process = start(*arguments, log=log)
     wait_for(lambda: staged(out) or list(out.glob("manifests/*.json")))
+    shown = run("status", out).stdout.splitlines()[0]
+    assert "running" in shown
+    assert f"process {process.pid} on" in shown
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     assert process.wait(timeout=10) == code
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
+    ended = run("status", out)
+    assert (ended.returncode, "interrupted" in ended.stdout) == (1, True)
     text = log.read_text("utf-8")
     assert "Traceback" not in text
     assert "***" not in text  # of a stack dump

@@ -13,6 +13,14 @@ from tracknet.pipeline.errors import InputError
 from tracknet.schemas.store import Store
 
 
+def test_the_last_line_is_that_of_inspect(undisturbed):
+    out, _ = undisturbed
+    shown = run("status", out, "--watch")
+    assert shown.returncode == 0
+    assert shown.stdout.splitlines()[-1] in run("inspect", out).stdout.splitlines()
+
+
+@pytest.mark.slow
 def test_a_run_is_followed_to_its_end(archive, tiny_weights, tmp_path):
     out = tmp_path / "out"
     begun = start("track", archive, "--out", out, "--weights", tiny_weights, "--shard-seconds", 1)
