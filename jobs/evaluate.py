@@ -150,8 +150,8 @@ def evaluate(
             if store.is_published(video_id):
                 rows, counts = score(store.read_trajectory(video_id), clip, *label, protocol)
                 store.write_eval_frames(protocol.name, video_id, rows)
-                errors = Counter(kind for kind in rows["error"].to_pylist() if kind)
-                scored.append(Scored(clip, counts, errors))
+                kinds = Counter(kind for kind in rows["error"].to_pylist() if kind)
+                scored.append(Scored(clip, counts, kinds))
             else:
                 missing.append(clip)
             on_progress(done)

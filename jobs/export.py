@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -83,7 +83,7 @@ def _video(store: Store, manifest: Row) -> dict[str, Any]:
         raise TableError(f"{error}; run `tracknet track` over {manifest['source']}") from error
 
 
-def _names(videos: list[Row]) -> list[str]:
+def _names(videos: Sequence[Row]) -> list[str]:
     """A file name for each video: its source's, with some of its id where that is not unique."""
     stems = [Path(video["source"]).stem for video in videos]
     return [

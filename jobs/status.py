@@ -68,9 +68,9 @@ def read_status(store: Store) -> RunStatus:
         seconds = run["wall_s"] or _seconds_of_sums(store, run)
         rate = run["frames"] / seconds if run["frames"] and seconds > 0 else None
     return RunStatus(
-        run_id=run and run["run_id"],
+        run_id=run["run_id"] if run else None,
         state=state,
-        started=run and run["started"].astimezone(UTC).isoformat(timespec="seconds"),
+        started=run["started"].astimezone(UTC).isoformat(timespec="seconds") if run else None,
         holder=holder,
         videos=len(published),
         videos_left=len(left),
