@@ -120,7 +120,7 @@ def test_any_order_of_events(tmp_path, contents, monkeypatch):
         Events,
         settings=settings(
             max_examples=SEQUENCES,
-            stateful_step_count=8,
+            stateful_step_count=6,
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
