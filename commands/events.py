@@ -84,6 +84,12 @@ def train(
     help="Score this network.  [default: the one that comes with the package]",
 )
 @click.option(
+    "--tables",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Score the events in this results folder, which come from pictures, instead of those that "
+    "a network finds in the labelled paths.",
+)
+@click.option(
     "--folds",
     type=click.IntRange(min=2),
     help="Cross-validate instead: train so many networks, each without some games, and "
@@ -104,6 +110,7 @@ def score(
     steps: int,
     seed: int,
     weights: Path | None,
+    tables: Path | None,
     folds: int | None,
     tolerance: int,
     as_json: bool,
@@ -116,18 +123,20 @@ def score(
     \b
     tracknet events score tennis.csv --folds 5
     tracknet events score labelled/ --split test
+    tracknet events score labelled/ --split test --tables tables/
     """
     import json
 
     import torch
 
     from tracknet.commands.console import print_table, progress
-    from tracknet.jobs.events import cross_validate, score_events, totals
+    from tracknet.jobs.events import cross_validate, found_by, found_in, score_events, totals
     from tracknet.pipeline.events.model import load_net
     from tracknet.pipeline.events.training import EventTraining
+    from tracknet.schemas.store import Store
 
-    if weights and folds:
-        raise click.UsageError("give --weights or --folds, not both")
+    if sum(map(bool, (weights, folds, tables))) > 1:
+        raise click.UsageError("give one of --weights, --folds and --tables")
     torch.set_num_threads(1)  # fastest for layers so small
     paths = _paths(data, splits, hits)
     if folds:
@@ -137,7 +146,9 @@ def score(
                 paths, settings, folds, tolerance, lambda done, total: report(done, total, "steps")
             )
     else:
-        scores = score_events(paths, load_net(weights) if weights else None, tolerance)
+        net = load_net(weights) if weights else None
+        found = found_in(Store(tables)) if tables else found_by(net)
+        scores = score_events(paths, found, tolerance)
     rows = [
         {
             "game": one.game,

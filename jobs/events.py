@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from tracknet.pipeline.datasets import by_split, clip_labels, find_clips
+from tracknet.pipeline.datasets import by_split, clip_id, clip_labels, find_clips
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.events.find import find_events
 from tracknet.pipeline.events.labels import (
@@ -22,6 +22,9 @@ from tracknet.pipeline.events.labels import (
 from tracknet.pipeline.events.model import FPS, KINDS
 from tracknet.pipeline.events.scoring import TOLERANCE, EventCounts, count
 from tracknet.pipeline.events.training import EventTraining, train
+from tracknet.schemas import parquet
+from tracknet.schemas.store import Store
+from tracknet.schemas.tables import EVENTS
 
 
 class EventScore(NamedTuple):
@@ -39,14 +42,39 @@ class EventScore(NamedTuple):
     counts_once: EventCounts
 
 
+Found = Callable[[LabelledPath], Sequence[tuple[int, str]]]
+
+
+def found_by(net: nn.Module | None) -> Found:
+    """Frame and kind of the events that a network finds in a labelled path; see `find_events`."""
+    return lambda path: [
+        (event.frame, event.kind) for event in find_events(path.xy, path.size, path.fps, net)
+    ]
+
+
+def found_in(store: Store) -> Found:
+    """Frame and kind of the events in the tables of a results folder.
+
+    They come from pictures: the ball was tracked, and its events found in that path.
+    """
+
+    def found(path: LabelledPath) -> list[tuple[int, str]]:
+        if not store.is_published(path.video_id) or store.lacks_derived(path.video_id):
+            raise InputError(f"{store.root} has no events of {path.game}/{path.clip}; track it")
+        table = parquet.read(store.derived_path("events", path.video_id), EVENTS)
+        return list(zip(table["frame"].to_pylist(), table["kind"].to_pylist(), strict=True))
+
+    return found
+
+
 def score_events(
-    paths: Sequence[LabelledPath], net: nn.Module | None, tolerance: float = TOLERANCE
+    paths: Sequence[LabelledPath], found: Found, tolerance: float = TOLERANCE
 ) -> list[EventScore]:
-    """Score a network on labelled paths.
+    """Score what was found against labels.
 
     Args:
         paths: with their labels.
-        net: as in `find_events`.
+        found: `found_by` or `found_in`.
         tolerance: frames that an event may be away from its label.
 
     Returns:
@@ -54,11 +82,11 @@ def score_events(
     """
     scores: dict[tuple[str, str], EventScore] = {}
     for path in paths:
-        events = find_events(path.xy, path.size, path.fps, net)
+        events = found(path)
         for kind in KINDS:
-            found = [event.frame for event in events if event.kind == kind]
+            frames = [frame for frame, k in events if k == kind]
             every, single = (
-                count(found, [frame for frame, k in labels if k == kind], tolerance)
+                count(frames, [frame for frame, k in labels if k == kind], tolerance)
                 for labels in (path.events, once(path.events))
             )
             before = scores.get((path.game, kind))
@@ -95,7 +123,8 @@ def cross_validate(
         held = games[fold::number]
         done = partial(_further, on_step, fold * settings.steps, number * settings.steps)
         net = train([path for path in paths if path.game not in held], settings, done)
-        scores += score_events([path for path in paths if path.game in held], net, tolerance)
+        held_out = [path for path in paths if path.game in held]
+        scores += score_events(held_out, found_by(net), tolerance)
     return sorted(scores, key=lambda score: games.index(score.game))
 
 
@@ -136,7 +165,14 @@ def labelled_paths(data: Path, splits: Sequence[str], hits: Path | None) -> list
     frames = read_hits(hits or BADMINTON_HITS)
     clips = find_clips(data)
     return [
-        LabelledPath(clip.match, clip.name, clip_labels(clip)[1], frames[clip.name], 0, clip.size)
+        LabelledPath(
+            clip.match,
+            clip.name,
+            clip_labels(clip)[1],
+            frames[clip.name],
+            size=clip.size,
+            video_id=clip_id(clip),
+        )
         for chosen in ([by_split(clips, split) for split in splits] or [clips])
         for clip in chosen
         if clip.name in frames

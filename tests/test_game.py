@@ -120,3 +120,35 @@ def test_a_video_whose_own_row_is_lost_stops_nothing(store, caplog):
         assert fill(store) == 1
     assert "no events" in caplog.text
     assert store.is_published(ID)
+
+
+def test_events_of_a_results_folder_are_scored_against_labels(tmp_path):
+    clip = tmp_path / "labelled" / "badminton" / "m1" / "video" / "c1.mp4"
+    clip.parent.mkdir(parents=True)
+    made = probe(make_video(clip, 90, 1280, 720), lambda: None)
+    labels = clip.parents[1] / "csv" / "c1_ball.csv"
+    labels.parent.mkdir()
+    labels.write_text("Frame,Visibility,X,Y\n0,1,5,5\n")
+    (tmp_path / "hits.csv").write_text("clip,frame\nc1,20\nc1,40\nc1,60\n")
+    store = Store(tmp_path / "out")
+    store.claim(KEY)
+    row = video_row(made, [])
+    rows = rows_of(np.full((90, 2), np.nan))
+    events = [
+        {"video_id": made.video_id, "source": "c1.mp4", "frame": frame, "kind": "hit", "x_px": 1.0,
+         "y_px": 1.0, "score": 0.9, "offset": 0.0}
+        for frame in (21, 44, 60, 80)
+    ]  # fmt: skip
+    derived = {"events": pa.Table.from_pylist(events, DERIVED["events"]),
+               "rallies": DERIVED["rallies"].empty_table()}  # fmt: skip
+    command = ("events", "score", tmp_path / "labelled", "--hits", tmp_path / "hits.csv")
+    command += ("--tables", store.root, "--json")
+    missing = run(*command)
+    assert (missing.returncode, "track it" in missing.stderr) == (2, True)
+    with store.lock():
+        store.write_video(row)
+        store.publish(rows, manifest_of(made.video_id, "c1.mp4"), {}, derived)
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    hits = next(one for one in json.loads(done.stdout) if one["kind"] == "hit")
+    assert (hits["labels"], hits["found"], hits["right"]) == (3, 4, 2)

@@ -33,6 +33,7 @@ class LabelledPath:
         first: number of that frame in the clip.
         size: width and height of the picture, px.
         fps: frames per second.
+        video_id: fingerprint of its video; empty where there is none.
     """
 
     game: str
@@ -42,6 +43,7 @@ class LabelledPath:
     first: int = 0
     size: tuple[int, int] = (1280, 720)
     fps: float = 30.0
+    video_id: str = ""
 
 
 def read_paths(path: Path, size: tuple[int, int], fps: float) -> list[LabelledPath]:
