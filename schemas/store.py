@@ -123,7 +123,9 @@ class Store(Scores):
 
         Raises:
             ValueError: the rows are not exactly one per owned frame, in order.
+            Locked: another run has taken the folder over.
         """
+        self._lock.check()
         if rows["frame"].to_pylist() != list(owned):
             raise ValueError(f"{video_id}: rows of shard {owned} are not one per frame")
         path = self._staged_path(video_id, owned)

@@ -212,7 +212,10 @@ def test_a_run_that_was_taken_over_from_publishes_nothing(store):
         (store.root / ".lock").write_text('{"host": "elsewhere", "process": 1, "started": "now"}')
         with pytest.raises(Locked, match="taken over by process 1 on elsewhere"):
             store.publish(trajectory(5), manifest(), {})
+        with pytest.raises(Locked, match="taken over"):
+            store.stage(V, range(2), staged_rows(range(2)), {})
     assert not store.trajectory_path(V).exists()
+    assert not (store.root / "staging").exists()
 
 
 def test_a_run_shows_life_while_it_holds_the_lock(store, monkeypatch):
