@@ -262,8 +262,9 @@ class Store(Scores):
                 _rename(self.trajectory_path(video_id), TRAJECTORIES, source)
                 for name in derived:
                     _rename(self.derived_path(name, video_id), DERIVED[name], source)
-            names = {"source": source, "copies": copies, "derived": derived}
-            self._write_manifest({**manifest, **names})
+            self._write_manifest(
+                manifest | {"source": source, "copies": copies, "derived": derived}
+            )
         try:
             row = self.read_video(video_id)
         except TableError:
