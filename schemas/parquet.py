@@ -124,3 +124,12 @@ def readable(
         except TableError as error:
             log.warning("damaged; treated as missing: %s", error)
     return rows
+
+
+def fill_column(path: Path, schema: pa.Schema, **value: str) -> None:
+    """Write a file again with one value in all rows of a column, given by its name."""
+    ((name, text),) = value.items()
+    table = read(path, schema)
+    column = pa.array([text] * len(table), pa.string())
+    changed = table.set_column(table.schema.get_field_index(name), name, column)
+    write(changed.cast(schema), path, file_metadata(path))

@@ -259,9 +259,11 @@ class Store(Scores):
         if manifest is not None and self.is_sound(video_id):
             derived = [] if self.lacks_derived(video_id) else list(DERIVED)
             if manifest["source"] != source:
-                _rename(self.trajectory_path(video_id), TRAJECTORIES, source)
+                parquet.fill_column(self.trajectory_path(video_id), TRAJECTORIES, source=source)
                 for name in derived:
-                    _rename(self.derived_path(name, video_id), DERIVED[name], source)
+                    parquet.fill_column(
+                        self.derived_path(name, video_id), DERIVED[name], source=source
+                    )
             self._write_manifest(
                 manifest | {"source": source, "copies": copies, "derived": derived}
             )
@@ -431,14 +433,6 @@ def problems_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _check(document: Mapping[str, Any]) -> str:
     """Checksum of a manifest over all that it says, as hex digits."""
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _rename(path: Path, schema: pa.Schema, source: str) -> None:
-    """Write a file again, its rows under another name of their source."""
-    table = parquet.read(path, schema)
-    names = pa.array([source] * len(table), pa.string())
-    renamed = table.set_column(table.schema.get_field_index("source"), "source", names)
-    parquet.write(renamed.cast(schema), path, parquet.file_metadata(path))
 
 
 def _source_in(path: Path) -> list[str]:
