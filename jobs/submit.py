@@ -1,7 +1,7 @@
 """Sending a run to a cluster that is already there, through Ray's Job Submission API.
 
-Code travels, weights and video do not: the job's working directory holds this project's Python
-files and nothing else, and paths mean the same on every node (shared storage).  The same command
+Code travels, weights of models and videos do not: the job's working directory holds this package
+without `models/weights/`, and paths mean the same on every node (shared storage).  The same command
 line runs there, inside the cluster, as it would run here.
 """
 
@@ -176,12 +176,18 @@ def _state(info: Any) -> JobState:
 
 def _copy_code(folder: Path) -> None:
     """Lay the package out below `folder` as it is installed, also from a checkout."""
-    only_code = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.int8.*", "*.pyc")
     for name in ("", *_CODE):
         package = import_module(f"tracknet.{name}".rstrip("."))
         assert package.__file__ is not None
         source, target = Path(package.__file__).parent, folder / "tracknet" / name
-        shutil.copytree(source, target, ignore=only_code, dirs_exist_ok=True)
+        shutil.copytree(source, target, ignore=_left_here, dirs_exist_ok=True)
+
+
+def _left_here(folder: str, names: list[str]) -> list[str]:
+    """What does not travel: the weights of models, which are large, and compiled files."""
+    if Path(folder).parts[-2:] == ("models", "weights"):
+        return names
+    return [name for name in names if name == "__pycache__" or name.endswith(".pyc")]
 
 
 def _token_header() -> dict[str, str]:
