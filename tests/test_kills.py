@@ -64,6 +64,7 @@ def _words(process):
         return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "victim",
     [

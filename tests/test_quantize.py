@@ -58,6 +58,7 @@ def cached(rally, tmp_path_factory):
         yield weights
 
 
+@pytest.mark.slow
 def test_command_makes_what_track_finds(cached, rally, tmp_path):
     found = find_quantized(cached)
     assert found.weights_hash == weights_hash(cached)
