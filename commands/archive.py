@@ -132,8 +132,8 @@ def plan(
     "--deadline",
     default="",
     metavar="TIME",
-    help="Stop then, with exit code 4; run again to go on. As 06:00 (the next, local time), or "
-    "2026-05-02T06:00.",
+    help="Stop then, with exit code 4; run again to go on. As 06:00 (the next, local time where "
+    "the run is), or 2026-05-02T06:00.",
 )
 @click.option(
     "--max-failures",

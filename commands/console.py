@@ -247,7 +247,10 @@ def print_status(status: RunStatus, as_json: bool) -> None:
         return
     holder = status.holder
     where = f", process {holder['process']} on {holder['host']}" if holder else ""
-    print(f"run {status.run_id}: {status.state}, began {status.started}{where}")
+    if status.run_id is None:
+        print("no run yet")
+    else:
+        print(f"run {status.run_id}: {status.state}, began {status.started}{where}")
     frames = status.frames + status.frames_left
     rate = "" if status.rate is None else f", {status.rate:.1f} frames/s"
     left = "" if status.left_s is None else f", {timedelta(seconds=round(status.left_s))} left"

@@ -71,9 +71,6 @@ def evaluate(
     import tracknet
     from tracknet.commands.console import progress
     from tracknet.commands.scores import plot_evaluation, print_evaluation
-    from tracknet.jobs.worst import write_pictures
-    from tracknet.pipeline.datasets import find_clips
-    from tracknet.schemas.store import Store
 
     with progress("scoring") as report:
         scores = tracknet.evaluate(
@@ -84,7 +81,10 @@ def evaluate(
     if picture:
         plot_evaluation(scores, picture)
     if pictures:
-        write_pictures(Store(out), scores, find_clips(root), pictures)
+        from tracknet.jobs.worst import write_pictures
+        from tracknet.schemas.store import Store
+
+        write_pictures(Store(out), scores, pictures)
     for clip in scores.missing:
         click.echo(f"not tracked: {clip} ({clip.source})", err=True)
     if scores.missing:

@@ -4,7 +4,7 @@
     exit code 1   failed
     exit code 2   wrong usage
     exit code 3   done, but some videos are unreadable or partly unreadable; they are named last
-    exit code 4   stopped at --deadline or --max-failures; run the same command again to go on
+    exit code 4   stopped at --deadline or --max-failures; the last line says how to go on
     exit code 130, 143   interrupted by Ctrl-C or SIGTERM; run the same command again to resume
 
 The commands themselves are in the other files of this folder, one file per group.

@@ -89,7 +89,7 @@ def print_evaluation(found: Evaluation, as_json: bool) -> None:
         if rows:
             print(f"\nby {grouping.replace('_', ' ')}")
             print_table(_COLUMNS, _cells(rows, protocol), right=tuple(range(1, 8)))
-    print("\nerrors, frames by kind; see docs/accuracy.md")
+    print("\nframes by kind of error")
     print_table(("", *KINDS), _error_cells(found), right=tuple(range(1, 1 + len(KINDS))))
     print(f"all metrics, by match, clip and {len(MIN_SCORES)} minimum scores too: {found.file}")
 

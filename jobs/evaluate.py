@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tracknet.jobs.rows import places_of
 from tracknet.pipeline.datasets import Clip, clip_id, clip_labels
 from tracknet.pipeline.datasets.windowed import UNLABELLED
 from tracknet.pipeline.errors import InputError
@@ -98,6 +99,7 @@ class Evaluation:
         protocol: how frames are scored.
         metrics: the rows of `schemas.tables.EVAL_METRICS`, as written.
         errors: the rows of `schemas.tables.EVAL_ERRORS`, as written.
+        scored: labelled clips that were scored.
         missing: labelled clips without a published trajectory.
         file: the table of metrics.
     """
@@ -105,6 +107,7 @@ class Evaluation:
     protocol: Protocol
     metrics: list[dict[str, Any]]
     errors: list[dict[str, Any]]
+    scored: list[Clip]
     missing: list[Clip]
     file: Path
 
@@ -162,7 +165,7 @@ def evaluate(
         file = store.write_eval_metrics(
             protocol.name, pa.Table.from_pylist(metrics, EVAL_METRICS), result
         )
-    return Evaluation(protocol, metrics, errors, missing, file)
+    return Evaluation(protocol, metrics, errors, [one.clip for one in scored], missing, file)
 
 
 def score(
@@ -191,7 +194,7 @@ def score(
     labelled = np.flatnonzero(visibility != UNLABELLED)
     trajectory = trajectory.take(pa.array(labelled))
     visibility, truth = visibility[labelled], truth[labelled]
-    predicted = np.column_stack([_floats(trajectory["x_px"]), _floats(trajectory["y_px"])])
+    predicted = places_of(trajectory)
     outcomes, distance = score_clip(
         predicted,
         truth,
@@ -258,10 +261,10 @@ def _error_kinds(
     outcomes: NDArray[np.int8],
     protocol: Protocol,
 ) -> list[str | None]:
-    predicted = np.column_stack([_floats(trajectory["x_px"]), _floats(trajectory["y_px"])])
+    """See `pipeline.scoring.errors`; places and the tolerance are scaled to a width of 512 px."""
     scale = PROTOCOL_SIZE[0] / clip.size[0]
     tolerance = protocol.tolerance * (scale if protocol.space == "source" else 1)
-    return error_kinds(outcomes, predicted * scale, truth * scale, tolerance)
+    return error_kinds(outcomes, places_of(trajectory) * scale, truth * scale, tolerance)
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
@@ -299,7 +302,7 @@ def error_rows(scored: Sequence[Scored], protocol: Protocol) -> Iterator[dict[st
                     "tolerance_px": protocol.tolerance,
                     "error": kind,
                     "frames": wrong,
-                    "share": wrong / frames,
+                    "share": wrong / frames if frames else 0.0,
                 }
 
 

@@ -22,9 +22,7 @@ from tracknet.pipeline.events.labels import (
 from tracknet.pipeline.events.model import FPS, KINDS
 from tracknet.pipeline.events.scoring import TOLERANCE, EventCounts, count
 from tracknet.pipeline.events.training import EventTraining, train
-from tracknet.schemas import parquet
 from tracknet.schemas.store import Store
-from tracknet.schemas.tables import EVENTS
 
 
 class EventScore(NamedTuple):
@@ -55,13 +53,14 @@ def found_by(net: nn.Module | None) -> Found:
 def found_in(store: Store) -> Found:
     """Frame and kind of the events in the tables of a results folder.
 
-    They come from pictures: the ball was tracked, and its events found in that path.
+    They come from pictures: the ball was tracked, and its events found in that path.  What is
+    returned raises InputError for a path whose video has no events there.
     """
 
     def found(path: LabelledPath) -> list[tuple[int, str]]:
         if not store.is_published(path.video_id) or store.lacks_derived(path.video_id):
             raise InputError(f"{store.root} has no events of {path.game}/{path.clip}; track it")
-        table = parquet.read(store.derived_path("events", path.video_id), EVENTS)
+        table = store.read_derived("events", path.video_id)
         return list(zip(table["frame"].to_pylist(), table["kind"].to_pylist(), strict=True))
 
     return found

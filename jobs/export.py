@@ -5,8 +5,9 @@
     coco            NAME.json         COCO keypoints, one image per frame
     label-studio    NAME.json         a task with a video rectangle as prediction
 
-Rows are read and written video by video, so memory does not grow with the archive.  "Not seen" is
-never a place: a frame without a ball has no line, no annotation, or visibility 0 and empty cells.
+Rows are read and written video by video: memory grows with the longest video, not with the archive.
+"Not seen" is never a place: a frame without a ball has no line, no annotation, or visibility 0 and
+empty cells.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tracknet.schemas.tables import BRIDGED, DETECTED, UNDECODABLE
 
 Format = Literal["tracknet-csv", "mot", "coco", "label-studio"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-BOX_PX = 12.0
+_COLUMNS = ["frame", "time_s", "status", "x_px", "y_px", "score"]
 _VISIBILITY = {DETECTED: 1, BRIDGED: 3}  # 3: occluded
 
 Row = Mapping[str, Any]
@@ -38,7 +39,7 @@ def export(
     store: Store,
     to: Format,
     folder: Path,
-    box_px: float = BOX_PX,
+    box_px: float,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Path]:
     """Write every published video in another tool's format.
@@ -67,7 +68,7 @@ def export(
     files = []
     for done, (manifest, name) in enumerate(zip(videos, names, strict=True), 1):
         video = _video(store, manifest)
-        rows = store.read_trajectory(manifest["video_id"]).to_pylist()
+        rows = store.read_trajectory(manifest["video_id"]).select(_COLUMNS).to_pylist()
         out = folder / f"{name}{ending}"
         with whole_file(out) as aside:
             aside.write_text(write(video, rows, box_px), "utf-8")

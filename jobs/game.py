@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tracknet.jobs.rows import places_of
 from tracknet.pipeline.events import Event, find_events, find_rallies
+from tracknet.pipeline.events.model import FPS
 from tracknet.schemas.errors import TableError
 from tracknet.schemas.store import Store
 from tracknet.schemas.tables import EVENTS, RALLIES
-
-FPS = 30.0  # of videos without a clock
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def game_tables(video: Mapping[str, Any], rows: pa.Table) -> dict[str, pa.Table]
         rows: its rows of `TRAJECTORIES`.
     """
     fps = frame_rate(video)
-    events = find_events(_path(rows), (video["width"], video["height"]), fps)
+    events = find_events(places_of(rows), (video["width"], video["height"]), fps)
     times = rows["time_s"].to_numpy()  # NaN where there is no clock
     same = {"video_id": video["video_id"], "source": video["source"]}
     found = [
@@ -92,12 +92,6 @@ def frame_rate(video: Mapping[str, Any]) -> float:
     if not video["duration_s"] or video["frames"] < 2:
         return FPS
     return float((video["frames"] - 1) / video["duration_s"])
-
-
-def _path(rows: pa.Table) -> NDArray[np.float64]:
-    columns = [rows[name].cast(pa.float64()).to_numpy() for name in ("x_px", "y_px")]
-    path: NDArray[np.float64] = np.column_stack(columns)
-    return path
 
 
 def _time(times: NDArray[np.float64], event: Event, fps: float) -> float | None:

@@ -1,8 +1,8 @@
 """Ends what a private Ray leaves behind when the process that started it is killed.
 
 Ray's agents live for a minute longer then, and its folder of logs stays for ever.  This process
-waits for the end of its standard input, which comes however its parent dies, and then kills every
-process that has a file of the session's folder open; Ray's all log there.
+waits for the end of its standard input, which comes however its parent dies, and then kills the
+processes of Ray that have a file of the session's folder open; all of them log there.
 
     python -m tracknet.jobs.reaper FOLDER
 """
@@ -38,15 +38,19 @@ def reaped(folder: str) -> Iterator[None]:
             reaper.communicate()
 
 
+def _has_open(process: psutil.Process, folder: str) -> bool:
+    return any(file.path.startswith(f"{folder}/") for file in process.open_files())
+
+
 def main(folder: str) -> None:
     """Wait for the parent's end, and kill what it left."""
     parent = os.getppid()  # which may have its own log open still
     sys.stdin.read()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.pid != parent and any(
-                file.path.startswith(f"{folder}/") for file in process.open_files()
-            ):
+            line = " ".join(process.cmdline())
+            of_ray = "ray::" in line or "/ray/" in line  # a person may be reading a log there
+            if of_ray and process.pid != parent and _has_open(process, folder):
                 process.kill()
     shutil.rmtree(folder, ignore_errors=True)
 

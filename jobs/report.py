@@ -5,26 +5,25 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from tracknet.jobs.game import frame_rate
+from tracknet.jobs.rows import places_of
 from tracknet.jobs.show import inventory
 from tracknet.jobs.sources import source_path
 from tracknet.pipeline.errors import TrackNetError
 from tracknet.pipeline.pictures.charts import Mark, rally_path, timeline
 from tracknet.pipeline.pictures.errors import read_frame
 from tracknet.pipeline.pictures.render import draw_trajectory
-from tracknet.schemas import parquet
 from tracknet.schemas.files import whole_file
 from tracknet.schemas.store import Store
-from tracknet.schemas.tables import DERIVED
 
 RALLIES = 6  # drawn of each video, the longest ones
 STILL_WIDTH_PX = 640
@@ -63,7 +62,7 @@ def write_report(
         on_progress(done, len(shown))
     totals = {name: sum(row[name] for row in rows) for name in ("seconds", "rallies", "hits")}
     pages = Environment(autoescape=True)
-    pages.filters["clock"] = clock
+    pages.filters["clock"] = lambda seconds: str(timedelta(seconds=round(seconds)))
     page = pages.from_string(files(__package__).joinpath("report.html").read_text("utf-8"))
     text = page.render(
         folder=str(store.root),
@@ -78,27 +77,18 @@ def write_report(
     return out
 
 
-def clock(seconds: float) -> str:
-    """A duration for people.
-
-    >>> clock(61.6), clock(7265)
-    ('1:02', '2:01:05')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def _summary(store: Store, video: Mapping[str, Any]) -> dict[str, Any]:
     """What the table of all videos says of one."""
     row = store.read_video(video["video_id"])
     fps = frame_rate(row)
-    events, rallies = (_derived(store, name, video["video_id"]) for name in ("events", "rallies"))
+    events = store.read_derived("events", video["video_id"]).to_pylist()
+    rallies = store.read_derived("rallies", video["video_id"])
     hits = sum(event["kind"] == "hit" for event in events)
     seconds = video["frames"] / fps
     return {
         **video,
         "name": Path(video["source"]).name,
+        "searched": not store.lacks_derived(video["video_id"]),
         "size": (row["width"], row["height"]),
         "fps": fps,
         "seconds": seconds,
@@ -114,12 +104,12 @@ def _details(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
     video_id = row["video_id"]
     table = store.read_trajectory(video_id)
     seen = np.array([bool(value) for value in table["visible"].to_pylist()])
-    xy = np.column_stack([table[name].cast(pa.float64()).to_numpy() for name in ("x_px", "y_px")])
+    xy = places_of(table)
     marks = [
         Mark(event["frame"], event["kind"], event["x_px"], event["y_px"])
-        for event in _derived(store, "events", video_id)
+        for event in store.read_derived("events", video_id).to_pylist()
     ]
-    rallies = _derived(store, "rallies", video_id)
+    rallies = store.read_derived("rallies", video_id).to_pylist()
     spans = [(rally["first_frame"], rally["last_frame"]) for rally in rallies]
     longest = sorted(rallies, key=lambda rally: -rally["duration_s"])[:RALLIES]
     paths = [
@@ -159,12 +149,3 @@ def _picture(source: str, xy: NDArray[np.float64], span: tuple[int, int]) -> str
     draw_trajectory(small, places)
     _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     return base64.b64encode(data.tobytes()).decode()
-
-
-def _derived(store: Store, name: str, video_id: str) -> list[dict[str, Any]]:
-    if store.lacks_derived(video_id):
-        return []
-    rows: list[dict[str, Any]] = parquet.read(
-        store.derived_path(name, video_id), DERIVED[name]
-    ).to_pylist()
-    return rows

@@ -29,6 +29,13 @@ def candidates_of(staged: pa.Table) -> tuple[Candidates, NDArray[np.bool_]]:
     return candidates, staged["decoded"].to_numpy()
 
 
+def places_of(rows: pa.Table) -> NDArray[np.float64]:
+    """`x_px` and `y_px` of rows of `TRAJECTORIES`, [N, 2] in displayed px; NaN for null."""
+    columns = [rows[name].cast(pa.float64()).to_numpy() for name in ("x_px", "y_px")]
+    places: NDArray[np.float64] = np.column_stack(columns)
+    return places
+
+
 def trajectory_table(video: Video, balls: Balls) -> pa.Table:
     """Balls as rows of `schemas.tables.TRAJECTORIES`, one per frame of the video, in order."""
     n, decoded, seen = video.frames, balls.decoded, balls.seen

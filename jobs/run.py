@@ -280,7 +280,8 @@ class Run:
             for table in work(shards):
                 committer.add(table)
                 self._write_sums(plan, committer)
-                self._check_limits(plan, committer)
+                if totals.videos < n_videos:
+                    self._check_limits(plan, committer)
                 self.on_progress(
                     TrackProgress("track", totals.frames, plan.frames, totals.videos, n_videos)
                 )
@@ -300,15 +301,17 @@ class Run:
         Raises:
             StoppedEarly: it is.
         """
-        left = "what is published stays, run the same command again to go on"
+        left = "what is published stays; run the same command again"
         if self.stops_at is not None and datetime.now(self.stops_at.tzinfo) >= self.stops_at:
-            raise StoppedEarly(f"stopped at the deadline, {self.settings.deadline}; {left}")
+            raise StoppedEarly(
+                f"stopped at the deadline, {self.settings.deadline}; {left} to go on"
+            )
         trouble = len(plan.unreadable) + committer.totals.troubled
         allowed = self.settings.failures_of(len(self.sources))
         if trouble > allowed:
             raise StoppedEarly(
                 f"{trouble} sources have trouble, more than --max-failures "
-                f"{self.settings.max_failures}; {left}"
+                f"{self.settings.max_failures}; {left} with a higher limit to go on"
             )
 
     def _report(self, committer: Committer, plan: Plan) -> TrackReport:

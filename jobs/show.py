@@ -42,12 +42,12 @@ def published_rows(store: Store, table: str = "trajectories") -> pa.Table:
         TableError: a file of rows is damaged.
     """
     check_results(store)
-    paths, schema = store.trajectory_files(), DERIVED.get(table, TRAJECTORIES)
+    files = store.trajectory_files()
     if table in DERIVED:
-        with_events = [path.stem for path in paths if not store.lacks_derived(path.stem)]
-        paths = [store.derived_path(table, video_id) for video_id in with_events]
-    tables = [parquet.read(path, schema).cast(schema) for path in paths]
-    return pa.concat_tables([*tables, schema.empty_table()])
+        tables = [store.read_derived(table, path.stem) for path in files]
+        return pa.concat_tables([*tables, DERIVED[table].empty_table()])
+    tables = [parquet.read(path, TRAJECTORIES).cast(TRAJECTORIES) for path in files]
+    return pa.concat_tables([*tables, TRAJECTORIES.empty_table()])
 
 
 def ball_rows(table: pa.Table) -> Iterator[BallRow]:

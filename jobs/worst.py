@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tracknet.jobs.evaluate import Evaluation
-from tracknet.pipeline.datasets import Clip, clip_id
+from tracknet.pipeline.datasets import clip_id
 from tracknet.pipeline.errors import TrackNetError
 from tracknet.pipeline.pictures.draw import write_png
 from tracknet.pipeline.pictures.errors import draw_error, read_frame
@@ -23,7 +23,7 @@ _APART = 15  # frames between two of the same clip
 log = logging.getLogger(__name__)
 
 
-def write_pictures(store: Store, found: Evaluation, clips: list[Clip], folder: Path) -> list[Path]:
+def write_pictures(store: Store, found: Evaluation, folder: Path) -> list[Path]:
     """Write up to five frames of each kind of error, `KIND-1.png` and so on.
 
     Balls with the highest scores come first, missed balls in the order of the clips; two frames of
@@ -32,7 +32,7 @@ def write_pictures(store: Store, found: Evaluation, clips: list[Clip], folder: P
     Returns:
         The files.
     """
-    clip_of = {clip_id(clip): clip for clip in clips}
+    clip_of = {clip_id(clip): clip for clip in found.scored}
     rows = store.read_eval_frames(found.protocol.name)
     written = []
     for kind in KINDS:

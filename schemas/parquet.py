@@ -133,3 +133,15 @@ def fill_column(path: Path, schema: pa.Schema, **value: str) -> None:
     column = pa.array([text] * len(table), pa.string())
     changed = table.set_column(table.schema.get_field_index(name), name, column)
     write(changed.cast(schema), path, file_metadata(path))
+
+
+def first_value(path: Path, schema: pa.Schema, column: str) -> list[Any]:
+    """What the first row of a file has in a column; none where there is no row to be read."""
+    if not path.exists():
+        return []
+    try:
+        values: list[Any] = read(path, schema, [column])[column].slice(0, 1).to_pylist()
+    except TableError as error:
+        log.warning("damaged: %s", error)
+        return []
+    return values

@@ -19,6 +19,7 @@ class Scores(Folder):
     def clear_evaluation(self, protocol: str) -> None:
         """Delete the scores of a protocol, metrics first."""
         self._metrics_path(protocol).unlink(missing_ok=True)
+        self._errors_path(protocol).unlink(missing_ok=True)
         for path in named(self.root / "eval_frames" / protocol, rf"{ID}\.parquet"):
             path.unlink()
 
@@ -34,9 +35,8 @@ class Scores(Folder):
 
     def write_eval_errors(self, protocol: str, rows: pa.Table) -> Path:
         """Write how many frames have which kind of error."""
-        path = self.root / "eval_errors" / f"{protocol}.parquet"
-        parquet.write(rows.cast(EVAL_ERRORS), path)
-        return path
+        parquet.write(rows.cast(EVAL_ERRORS), self._errors_path(protocol))
+        return self._errors_path(protocol)
 
     def write_eval_metrics(
         self, protocol: str, rows: pa.Table, metadata: Mapping[str, Any]
@@ -47,3 +47,6 @@ class Scores(Folder):
 
     def _metrics_path(self, protocol: str) -> Path:
         return self.root / "eval_metrics" / f"{protocol}.parquet"
+
+    def _errors_path(self, protocol: str) -> Path:
+        return self.root / "eval_errors" / f"{protocol}.parquet"

@@ -109,7 +109,9 @@ class Store(Scores):
                 if manifest is not None:
                     names = [manifest["source"], *manifest["copies"]]
                 else:
-                    names = _source_in(self.trajectory_path(video_id))
+                    names = parquet.first_value(
+                        self.trajectory_path(video_id), TRAJECTORIES, "source"
+                    )
                 found[video_id] = Binding(names, None, None)
         return found
 
@@ -238,6 +240,12 @@ class Store(Scores):
         """Whether a published video has not all tables that follow from its rows, undamaged."""
         made = (self.manifest(video_id) or {}).get("derived", {})
         return made.keys() != DERIVED.keys() or self.derived_fault(video_id) is not None
+
+    def read_derived(self, name: str, video_id: str) -> pa.Table:
+        """A table that follows from a published video's rows; empty where `lacks_derived`."""
+        if self.lacks_derived(video_id):
+            return DERIVED[name].empty_table()
+        return parquet.read(self.derived_path(name, video_id), DERIVED[name]).cast(DERIVED[name])
 
     def rename(
         self, video_id: str, source: str, copies: list[str], mtime_ns: int | None = None
@@ -433,14 +441,3 @@ def problems_of(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _check(document: Mapping[str, Any]) -> str:
     """Checksum of a manifest over all that it says, as hex digits."""
     return sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _source_in(path: Path) -> list[str]:
-    """The source that a trajectory file itself names; none where it cannot be read."""
-    if not path.exists():
-        return []
-    try:
-        return parquet.read(path, TRAJECTORIES, ["source"])["source"].slice(0, 1).to_pylist()
-    except TableError as error:
-        log.warning("damaged: %s", error)
-        return []

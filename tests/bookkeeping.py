@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.videos import make_video, truncate
-from tracknet.jobs.plan import video_from_row
+from tracknet.jobs.plan import video_from_row, video_row
 from tracknet.jobs.run import Maker, Run, TrackReport
 from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.sources import find_sources
@@ -34,7 +34,7 @@ from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.engine import DetectorSettings
 from tracknet.schemas.folder import ResultKey
 from tracknet.schemas.store import Store
-from tracknet.schemas.tables import DERIVED, STATUSES
+from tracknet.schemas.tables import DERIVED, STATUSES, TRAJECTORIES
 
 KEY = ResultKey("a" * 64, {"stride": 3})
 SPEC = WindowSpec(3, (0, 1, 2))
@@ -238,3 +238,34 @@ def killed_at(number: int, below: Path) -> Iterator[None]:
             yield
         except Killed:
             shutil.rmtree(below / "nowhere", ignore_errors=True)
+
+
+TWO_IDS = ("a" * 32, "b" * 32)
+_FIVE = [
+    ("detected", 10.5, 20.25),
+    ("absent", None, None),
+    ("bridged", 14.5, 22.25),
+    ("undecodable", None, None),
+    ("detected", 0.0, 0.0),
+]
+
+
+def two_results(folder: Path) -> Path:
+    """A results folder with two videos of five frames and of the same name."""
+    store = Store(folder / "tables")
+    store.claim(KEY)
+    with store.lock():
+        for video_id, where in zip(TWO_IDS, ("one", "two"), strict=True):
+            video = make_video(folder / where / "final.mp4", 5, 64, 48)
+            row = video_row(probe(video, lambda: None), [])
+            store.write_video(row | {"video_id": video_id})
+            rows = [
+                {"video_id": video_id, "source": str(video), "frame": frame, "pts": frame,
+                 "time_s": frame / 25, "status": status, "x_px": x, "y_px": y,
+                 "visible": None if status == "undecodable" else status == "detected",
+                 "score": 0.75 if status == "detected" else None}
+                for frame, (status, x, y) in enumerate(_FIVE)
+            ]  # fmt: skip
+            table = pa.Table.from_pylist(rows, TRAJECTORIES)
+            store.publish(table, manifest_of(video_id, str(video)), {})
+    return store.root

@@ -123,8 +123,7 @@ def test_errors_are_counted_by_kind(store: Store, root: Path) -> None:
 
 
 def test_wrong_frames_are_drawn(store: Store, root: Path, tmp_path: Path) -> None:
-    clips = find_clips(root)
-    files = write_pictures(store, evaluate(store, clips, Protocol()), clips, tmp_path)
+    files = write_pictures(store, evaluate(store, find_clips(root), Protocol()), tmp_path)
     names = ["missed_moving-1", "missed_moving-2", "far-1", "far-2", "false_alarm-1"]
     assert [path.stem for path in files] == [*names, "false_alarm-2"]
     for path in files:

@@ -3,51 +3,18 @@
 import json
 import warnings
 
-import pyarrow as pa
 import pytest
 
-from tests.bookkeeping import KEY, manifest_of
+from tests.bookkeeping import two_results
 from tests.runs import run
-from tests.videos import make_video
 from tracknet.commands.export import FORMATS
 from tracknet.jobs import export
-from tracknet.jobs.plan import video_row
-from tracknet.pipeline.decoding.probe import probe
 from tracknet.pipeline.scoring.labels import read_labels
-from tracknet.schemas.store import Store
-from tracknet.schemas.tables import TRAJECTORIES
-
-IDS = ("a" * 32, "b" * 32)
-FOUND = [
-    ("detected", 10.5, 20.25),
-    ("absent", None, None),
-    ("bridged", 14.5, 22.25),
-    ("undecodable", None, None),
-    ("detected", 0.0, 0.0),
-]
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
-    """Two videos of five frames and of the same name."""
-    folder = tmp_path_factory.mktemp("made")
-    store = Store(folder / "tables")
-    store.claim(KEY)
-    with store.lock():
-        for video_id, where in zip(IDS, ("one", "two"), strict=True):
-            video = make_video(folder / where / "final.mp4", 5, 64, 48)
-            row = video_row(probe(video, lambda: None), [])
-            store.write_video(row | {"video_id": video_id})
-            rows = [
-                {"video_id": video_id, "source": str(video), "frame": frame, "pts": frame,
-                 "time_s": frame / 25, "status": status, "x_px": x, "y_px": y,
-                 "visible": None if status == "undecodable" else status == "detected",
-                 "score": 0.75 if status == "detected" else None}
-                for frame, (status, x, y) in enumerate(FOUND)
-            ]  # fmt: skip
-            table = pa.Table.from_pylist(rows, TRAJECTORIES)
-            store.publish(table, manifest_of(video_id, str(video)), {})
-    return store.root
+    return two_results(tmp_path_factory.mktemp("made"))
 
 
 def exported(tables, out, to):

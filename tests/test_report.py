@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.bookkeeping import two_results
 from tests.runs import run
-from tests.test_export import tables  # noqa: F401 - a fixture
 from tracknet.jobs.game import fill
 from tracknet.jobs.report import write_report
 from tracknet.pipeline.pictures.charts import Mark, rally_path, timeline
@@ -17,7 +17,12 @@ from tracknet.schemas.store import Store
 
 
 @pytest.fixture(scope="module")
-def page(tables, tmp_path_factory):  # noqa: F811
+def tables(tmp_path_factory):
+    return two_results(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="module")
+def page(tables, tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "report.html"
     with Store(tables).lock():
         fill(Store(tables))
@@ -51,13 +56,12 @@ def test_a_browser_shows_it(page, tmp_path):
     assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 50
 
 
-def test_names_are_text_not_markup(tmp_path):
-    store = Store(tmp_path / "<b>out")
-    (tmp_path / "<b>out").mkdir()
-    assert run("report", store.root, "--out", tmp_path / "x.html").returncode == 2
+def test_videos_that_were_not_searched_for_events_are_named(tmp_path):
+    text = write_report(Store(two_results(tmp_path)), tmp_path / "report.html").read_text("utf-8")
+    assert text.count("run tracknet events find") == 2
 
 
-def test_a_source_that_is_gone_has_no_picture(tables, tmp_path, caplog):  # noqa: F811
+def test_a_source_that_is_gone_has_no_picture_and_its_name_is_text(tables, tmp_path, caplog):
     copy = tmp_path / "tables"
     shutil.copytree(tables, copy)
     store = Store(copy)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.bookkeeping import TWO_IDS, two_results
 from tests.runs import ARCHIVE, run, staged, start, wait_for
-from tests.test_export import IDS, tables  # noqa: F401 - a fixture
 from tracknet.jobs.status import read_status
 from tracknet.pipeline.errors import InputError
 from tracknet.schemas.store import Store
@@ -38,8 +38,8 @@ def test_a_run_is_followed_to_its_end(archive, tiny_weights, tmp_path):
 
 
 @pytest.fixture
-def store(tables):  # noqa: F811
-    return Store(tables)
+def store(tmp_path):
+    return Store(two_results(tmp_path))
 
 
 def row(status, started, frames=0, wall_s=None):
@@ -52,8 +52,9 @@ def row(status, started, frames=0, wall_s=None):
 
 def test_a_run_that_nobody_holds_is_dead(store):
     assert read_status(store).state == "none"
+    assert run("status", store.root).stdout.startswith("no run yet")
     begun = datetime.now(UTC) - timedelta(seconds=100)
-    third = {**store.read_video(IDS[0]), "video_id": "c" * 32, "frames": 1000}
+    third = {**store.read_video(TWO_IDS[0]), "video_id": "c" * 32, "frames": 1000}
     with store.lock():
         store.write_video(third)
         store.write_run(row("running", begun, frames=500))

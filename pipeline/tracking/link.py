@@ -152,6 +152,10 @@ def fixtures(candidates: Candidates, settings: LinkSettings) -> NDArray[np.bool_
     >>> fixtures(lamp_and_ball, LinkSettings()).tolist() == [True, False] * 80
     True
 
+    Args:
+        candidates: of a whole video.
+        settings: `fixture_frames` and `fixture_least` say what "nearly always" is.
+
     Returns:
         bool [M].
     """
