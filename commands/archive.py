@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tracknet.commands.cluster import run_on_cluster
+from tracknet.commands.cluster import absolute, run_on_cluster, weights_there
 from tracknet.commands.options import (
     PARTIAL,
+    Place,
     address_option,
     as_json,
     cutting_options,
     precision_option,
+    results_argument,
     runtime_option,
 )
 
@@ -37,7 +38,8 @@ def plan(
 ) -> None:
     """Say what `track` would do with the same inputs; nothing is decoded.
 
-    INPUT is a video, a folder, a glob, or a manifest (*.txt, *.lst).  Folders are searched below,
+    INPUT is a video, a folder, a glob, or a manifest (*.txt, *.lst), or the URL of one (s3://,
+    gs://).  Folders are searched below,
     following links, for names like those of videos (.mp4 .mkv .mov .avi .ts .webm .h264 .hevc .gif
     ...), except those that begin with a dot; a folder of pictures is one clip.  A manifest is UTF-8
     text with one INPUT per line, relative to it; a line that begins with # is a comment.
@@ -76,8 +78,8 @@ def plan(
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the tables; made if it is not there.",
+    type=Place(file_okay=False),
+    help="Folder for the tables, or its URL; made if it is not there.",
 )
 @cutting_options
 @click.option(
@@ -176,17 +178,16 @@ def track(
     tracknet track matches/ --out tables/ --runtime openvino --precision bf16
     tracknet track matches/ --out tables/ --deadline 06:00 --max-failures 5%
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
+    tracknet track s3://archive/2026/ --out s3://tables/2026
     """
     from tracknet.commands.console import print_report
     from tracknet.jobs.settings import TrackSettings
 
     settings = TrackSettings.of(stride=stride or 0, retry_quarantined=retry, **options)
     if address:
-        from tracknet.pipeline.models.checkpoint import find_weights
-
         there = {
-            "inputs": tuple(os.path.abspath(text) for text in inputs),  # noqa: PTH100 - or a glob
-            "weights": find_weights(settings.weights),
+            "inputs": tuple(map(absolute, inputs)),
+            "weights": weights_there(settings.weights),
         }
         sys.exit(run_on_cluster(address, click.get_current_context(), **there))
     report = track_here(inputs, out, settings, fresh, take_lock)
@@ -198,7 +199,7 @@ def track(
 
 
 @click.command()
-@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@results_argument
 @click.option("--all", "show_all", is_flag=True, help="List every video, not the first 40.")
 @click.option("--deep", is_flag=True, help="Read all rows and compare checksums, not only sizes.")
 @as_json
@@ -218,7 +219,7 @@ def inspect(out: Path, show_all: bool, deep: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@results_argument
 @click.option("--watch", is_flag=True, help="Print it again every few seconds while it runs.")
 @click.option("--every", default=10.0, show_default=True, type=click.FloatRange(min=0.1),
               help="Seconds between two looks, with --watch.")  # fmt: skip
@@ -249,9 +250,9 @@ def status(out: Path, watch: bool, every: float, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("video", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--tracks", required=True, type=click.Path(exists=True, file_okay=False,
-              path_type=Path), help="Folder of tables that `track` made.")  # fmt: skip
+@click.argument("video", type=Place(exists=True, dir_okay=False))
+@click.option("--tracks", required=True, type=Place(exists=True, file_okay=False),
+              help="Folder of tables that `track` made.")  # fmt: skip
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path),
               help="Video to write (.mp4), or a picture of the whole path (.png).")  # fmt: skip
 @click.option("--tail", default=12, show_default=True, type=click.IntRange(min=0),

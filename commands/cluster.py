@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,27 @@ def run_on_cluster(address: str, context: click.Context, **absolute: Any) -> int
     state = cluster.state(job_id)
     click.echo(f"job {job_id} {state.status}", err=True)
     return exit_code(state)
+
+
+def absolute(text: str) -> str:
+    """An input as it is called on every node.
+
+    >>> absolute("s3://bucket/a/../b.mp4"), absolute("/videos/../*.mp4")
+    ('s3://bucket/a/../b.mp4', '/*.mp4')
+    """
+    return text if "://" in text else os.path.abspath(text)  # noqa: PTH100 - or a glob
+
+
+def weights_there(name: str) -> str:
+    """What weights are called on every node: shipped ones by their name, others by their path.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    from tracknet.pipeline.models.checkpoint import SHIPPED, find_weights
+
+    found = find_weights(name).absolute()
+    return found.stem if found.parent == SHIPPED else str(found)
 
 
 def _arguments(context: click.Context, replaced: dict[str, Any]) -> list[str]:

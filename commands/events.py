@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracknet.commands.options import as_json, options
+from tracknet.commands.options import as_json, options, results_argument
 
 if TYPE_CHECKING:
     from tracknet.pipeline.events.labels import LabelledPath
@@ -172,7 +172,7 @@ def score(
 
 
 @events.command()
-@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@results_argument
 def find(out: Path) -> None:
     """Find the events of a results folder that an older version made; nothing is decoded.
 

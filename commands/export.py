@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tracknet.commands.options import Place
+
 if TYPE_CHECKING:
     from tracknet.jobs.export import Format
 
@@ -14,7 +16,7 @@ FORMATS = ("tracknet-csv", "mot", "coco", "label-studio")
 
 
 @click.command()
-@click.argument("tables", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("tables", type=Place(exists=True, file_okay=False))
 @click.option("--to", required=True, type=click.Choice(FORMATS), help="Format to write.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path),
               help="Folder to write one file per video to.")  # fmt: skip
@@ -38,7 +40,7 @@ def export(tables: Path, to: Format, out: Path, box_px: float) -> None:
 
 
 @click.command()
-@click.argument("tables", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("tables", type=Place(exists=True, file_okay=False))
 @click.option("--out", default=Path("report.html"), show_default=True,
               type=click.Path(dir_okay=False, path_type=Path))  # fmt: skip
 @click.option("--videos", default=20, show_default=True, type=click.IntRange(min=0),

@@ -8,7 +8,13 @@ from typing import Literal
 
 import click
 
-from tracknet.commands.options import PARTIAL, as_json, labels_argument, split_option
+from tracknet.commands.options import (
+    PARTIAL,
+    as_json,
+    labels_argument,
+    results_argument,
+    split_option,
+)
 
 
 @click.command()
@@ -35,7 +41,7 @@ def clips(root: Path, split: str | None, paths: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@results_argument
 @click.option("--labels", "root", required=True,
               type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Folder of labelled clips, as in `clips`.")  # fmt: skip

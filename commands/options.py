@@ -8,9 +8,30 @@ from typing import Any
 
 import click
 
+from tracknet.schemas.files import is_remote, place
+
 PARTIAL = 3  # done, but not with everything; what is missing is named
 DEFAULT_WEIGHTS = "v5-nano"
 Command = Callable[..., Any]
+
+
+class Place(click.ParamType):
+    """A path on this machine, checked as `click.Path` does, or a URL of an object store."""
+
+    name = "path"
+
+    def __init__(self, **checks: Any) -> None:
+        self.path = click.Path(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        try:
+            found = place(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return found if is_remote(found) else self.path.convert(str(found), param, ctx)
+
+
+results_argument = click.argument("out", type=Place(exists=True, file_okay=False))
 
 
 def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:

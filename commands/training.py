@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tracknet.commands.cluster import run_on_cluster
+from tracknet.commands.cluster import run_on_cluster, weights_there
 from tracknet.commands.options import address_option, as_json, clip_cache, labels_argument
 
 
@@ -71,10 +71,8 @@ def train(
     tracknet train labelled/ --out runs/wide --init-from v5-nano --minutes 90
     """
     if address:
-        from tracknet.pipeline.models.checkpoint import find_weights
-
         start = options["init_from"]
-        there = {"init_from": find_weights(start) if start else None}
+        there = {"init_from": weights_there(start) if start else None}
         sys.exit(run_on_cluster(address, click.get_current_context(), **there))
 
     from tracknet.commands.console import print_training, progress

@@ -34,6 +34,7 @@ from tracknet.pipeline.errors import MachineError, VideoError
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.windows import Shard, cut_shards
 from tracknet.schemas.errors import TableError
+from tracknet.schemas.files import errors_of
 from tracknet.schemas.store import Store
 
 log = logging.getLogger(__name__)
@@ -189,9 +190,10 @@ def problems_of_plan(plan: Plan) -> list[dict[str, Any]]:
 
 def _exists(source: str, size: int | None = None) -> bool:
     """Whether a source is still there, if a file then of this size where one is given."""
+    path = source_path(source)
     try:
-        found = source_path(source).stat()
-    except OSError:
+        found = path.stat()
+    except errors_of(path):
         return False
     return size is None or not stat.S_ISREG(found.st_mode) or found.st_size == size
 
@@ -280,8 +282,9 @@ def _no_file(source: Path) -> Unreadable | None:
         is_link = source.is_symlink()
         error = "a link to what is not there" if is_link else "no such file"
         return Unreadable(name, error, machine=True)
-    except OSError as error:
-        return Unreadable(name, f"cannot be reached ({error.strerror})", machine=True)
+    except errors_of(source) as error:
+        reason = getattr(error, "strerror", None) or error
+        return Unreadable(name, f"cannot be reached ({reason})", machine=True)
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         return Unreadable(name, "a pipe, socket or device, not a file")
     return None
@@ -291,7 +294,7 @@ def _identity(source: Path) -> tuple[str, int, int] | None:
     """Path, size and time of a file; None for what must be probed anew."""
     try:
         found = source.stat()
-    except OSError:
+    except errors_of(source):
         return None
     if not stat.S_ISREG(found.st_mode):
         return None

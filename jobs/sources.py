@@ -11,7 +11,11 @@ out.  Links are followed, each real folder is searched once.  A folder without p
 link and a pipe that is called like a video count as sources, so that they are named in the end;
 they stop nothing else.  Only `lost+found`, which is root's on every disk, is left out.
 
-In tables a source is its path.  One that is not UTF-8 is its `file://` URI, since tables hold text.
+A URL (`s3://`, `gs://`) names an object, all videos below a prefix, a glob or a manifest, likewise.
+Folders of pictures must be on this machine.
+
+In tables a source is its path or URL.  A path that is not UTF-8 is its `file://` URI, since tables
+hold text.
 
 This module only lists; it opens no video.
 """
@@ -22,17 +26,16 @@ import glob
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
 
 from tracknet.pipeline.decoding.probe import PICTURE_SUFFIXES
 from tracknet.pipeline.errors import InputError
+from tracknet.schemas.files import errors_of, files_below, is_remote, place
 
 VIDEO_SUFFIXES = frozenset(
     {".264", ".265", ".3gp", ".avi", ".flv", ".gif", ".h264", ".h265", ".hevc", ".m2ts", ".m4v"}
     | {".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"}
 )
 MANIFEST_SUFFIXES = frozenset({".txt", ".lst"})
-_URI = "file://"
 
 
 def find_sources(inputs: Iterable[str]) -> list[Path]:
@@ -65,14 +68,15 @@ def source_text(path: str | Path) -> str:
 
 
 def source_path(text: str) -> Path:
-    r"""The inverse of `source_text`.
+    """The inverse of `source_text`, see `schemas.files.place`.
 
-    >>> os.fsencode(source_path("file:///videos/%FF.mp4"))
-    b'/videos/\xff.mp4'
+    Raises:
+        InputError: a URL of a kind that nothing installed can open.
     """
-    if text.startswith(_URI):
-        return Path(os.fsdecode(unquote_to_bytes(text.removeprefix(_URI))))
-    return Path(text)
+    try:
+        return place(text)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def is_text(text: str) -> bool:
@@ -85,8 +89,10 @@ def is_text(text: str) -> bool:
 
 
 def _expand(text: str, manifests: tuple[Path, ...]) -> Iterator[Path]:
-    path = Path(text).expanduser() if text.startswith("~") else Path(text)
-    if path.is_dir():
+    path = Path(text).expanduser() if text.startswith("~") else source_path(text)
+    if is_remote(path):
+        yield from _in_store(path, manifests)
+    elif path.is_dir():
         videos = list(_in_folder(path))
         if not videos:
             raise InputError(f"{path}: no videos in this folder (or below it)")
@@ -101,6 +107,31 @@ def _expand(text: str, manifests: tuple[Path, ...]) -> Iterator[Path]:
             raise InputError(f"{text}: no such file or folder, and no file matches it as a pattern")
         for match in matches:
             yield from _expand(match, manifests)
+
+
+def _in_store(path: Path, manifests: tuple[Path, ...]) -> Iterator[Path]:
+    """What a URL names in an object store: an object, all videos below a prefix, or a glob."""
+    try:
+        if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
+            yield from _in_manifest(path, manifests)
+        elif path.is_file():
+            yield path
+        else:
+            found = files_below(path) if path.is_dir() else sorted(_glob(path))
+            named = [one for one in found if not one.name.startswith(".")]
+            videos = [one for one in named if one.suffix.lower() in VIDEO_SUFFIXES]
+            if not videos:
+                raise InputError(f"{path}: no such object, and no videos below it or matching it")
+            yield from videos
+    except InputError:
+        raise
+    except errors_of(path) as error:
+        raise InputError(f"{path}: cannot be reached ({error})") from error
+
+
+def _glob(path: Path) -> list[Path]:
+    fixed = next(above for above in path.parents if not glob.has_magic(str(above)))
+    return list(fixed.glob(str(path).removeprefix(f"{str(fixed).rstrip('/')}/")))
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
@@ -144,10 +175,12 @@ def _in_manifest(manifest: Path, above: tuple[Path, ...]) -> Iterator[Path]:
             raise InputError(f"{manifest}:{number}: not text (is it UTF-16?); save it as UTF-8")
         if not text or text.startswith("#"):
             continue
-        named = text if text.startswith("~") else str(manifest.parent / text)
+        whole = text.startswith("~") or "://" in text
+        named = text if whole else str(manifest.parent / text)
         try:
             yield from _expand(named, (*above, manifest.resolve()))
         except InputError as error:
-            if os.path.lexists(Path(named).expanduser()):
+            path = source_path(named).expanduser()
+            if path.exists() if is_remote(path) else os.path.lexists(path):
                 raise InputError(f"{manifest}:{number}: {error}") from error
-            yield Path(named).expanduser()  # one missing file must not stop an archive
+            yield path  # one missing file must not stop an archive

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from tracknet.jobs.notes import WorkNotes
 from tracknet.jobs.plan import MACHINE_TRIES, video_from_row
 from tracknet.jobs.settings import TrackSettings
 from tracknet.pipeline.decoding.background import median_background
@@ -76,12 +77,16 @@ class DecodeStage:
 
     Args:
         out: the output folder, where the probed videos are.
+        notes: folder of notes on work that kills, see `jobs.notes`.
         settings: of the run.
         spec, stride: how windows are laid.
     """
 
-    def __init__(self, out: Path, settings: TrackSettings, spec: WindowSpec, stride: int) -> None:
+    def __init__(
+        self, out: Path, notes: Path, settings: TrackSettings, spec: WindowSpec, stride: int
+    ) -> None:
         self.store = Store(out)
+        self.notes = WorkNotes(notes)
         self.settings = settings
         self.spec = spec
         self.stride = stride
@@ -91,9 +96,9 @@ class DecodeStage:
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
         for row in shards.to_pylist():
             work = f"decode-{row['video_id']}-{row['first']}"
-            deaths = self.store.begin_work(work)
+            deaths = self.notes.begin(work)
             yield from self._decode(row["video_id"], range(row["first"], row["stop"]), deaths)
-            self.store.end_work(work)
+            self.notes.end(work)
 
     def _decode(self, video_id: str, owned: range, deaths: int) -> Iterator[pa.Table]:
         started, decode_s = time.perf_counter(), 0.0
@@ -208,7 +213,7 @@ class DetectStage:
     """Hosts the model and turns chunks into rows of candidates for the ball.
 
     Args:
-        out: the output folder, for notes on work that kills.
+        notes: folder of notes on work that kills, see `jobs.notes`.
         files: of the model, in the object store.
         settings: of the run.
         choice: what computes it.
@@ -217,7 +222,7 @@ class DetectStage:
 
     def __init__(
         self,
-        out: Path,
+        notes: Path,
         files: ray.ObjectRef[ModelFiles],
         settings: TrackSettings,
         choice: RuntimeChoice,
@@ -227,7 +232,7 @@ class DetectStage:
         from tracknet.pipeline.models.checkpoint import load_model_bytes
         from tracknet.pipeline.runtimes.opening import open_runtime
 
-        self.store = Store(out)
+        self.notes = WorkNotes(notes)
         found: ModelFiles = ray.get(files)
         model = load_model_bytes(found.weights, found.name)
         threshold = settings.detector.threshold
@@ -244,7 +249,7 @@ class DetectStage:
 
     def _detect_or_say_why(self, row: dict[str, Any], pictures: np.ndarray) -> pa.Table:
         work = f"detect-{row['video_id']}-{row['shard_first']}-{row['first']}"
-        if self.store.begin_work(work) >= MACHINE_TRIES:  # the note stays: no other try in this run
+        if self.notes.begin(work) >= MACHINE_TRIES:  # the note stays: no other try in this run
             error = f"its process died {MACHINE_TRIES} times at it"
             return _end(row, json.dumps({"model_error": error}))
         try:
@@ -252,7 +257,7 @@ class DetectStage:
         except (TrackNetError, RuntimeError, ValueError) as error:
             return _end(row, json.dumps({"model_error": str(error)}))
         finally:
-            self.store.end_work(work)
+            self.notes.end(work)
 
     def _detect(self, row: dict[str, Any], pictures: np.ndarray) -> pa.Table:
         began, started = time.time(), time.perf_counter()

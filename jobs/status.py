@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
 from tracknet.jobs.show import inventory
+from tracknet.schemas.folder import named
 from tracknet.schemas.store import Store
 
 
@@ -94,7 +94,6 @@ def _seconds_of_sums(store: Store, run: dict[str, Any]) -> float:
 
 def _staged(store: Store, video_id: str) -> int:
     """Frames of a video whose shards are finished, by their file names."""
-    folder = store.root / "staging" / video_id
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    spans = [re.fullmatch(r"(\d+)-(\d+)\.parquet", name) for name in names]
-    return sum(int(span[2]) - int(span[1]) for span in spans if span)
+    shards = named(store.root / "staging" / video_id, r"\d+-\d+\.parquet")
+    spans = [path.stem.split("-") for path in shards]
+    return sum(int(stop) - int(start) for start, stop in spans)

@@ -1,7 +1,7 @@
 """Sending a run to a cluster that is already there, through Ray's Job Submission API.
 
-Code travels, weights of models and videos do not: the job's working directory holds this package
-without `models/weights/`, and paths mean the same on every node (shared storage).  The same command
+The job's working directory holds this package with the shipped weights.  Videos and other weights
+do not travel: paths mean the same on every node (shared storage), or are URLs.  The same command
 line runs there, inside the cluster, as it would run here.
 """
 
@@ -180,14 +180,9 @@ def _copy_code(folder: Path) -> None:
         package = import_module(f"tracknet.{name}".rstrip("."))
         assert package.__file__ is not None
         source, target = Path(package.__file__).parent, folder / "tracknet" / name
-        shutil.copytree(source, target, ignore=_left_here, dirs_exist_ok=True)
-
-
-def _left_here(folder: str, names: list[str]) -> list[str]:
-    """What does not travel: the weights of models, which are large, and compiled files."""
-    if Path(folder).parts[-2:] == ("models", "weights"):
-        return names
-    return [name for name in names if name == "__pycache__" or name.endswith(".pyc")]
+        shutil.copytree(
+            source, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+        )
 
 
 def _token_header() -> dict[str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ import ray
 from tracknet.jobs.choice import ModelChoice, choose_model
 from tracknet.jobs.cluster import count_gpus, ray_session
 from tracknet.jobs.commit import WorkError
+from tracknet.jobs.notes import notes_folder
 from tracknet.jobs.run import Maker, OnProgress, Run, Shards, TrackProgress, TrackReport, Work
 from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.stages import DecodeStage, DetectStage, ModelFiles
@@ -121,7 +123,11 @@ class _Pools:
         with ray_session(self.settings.workers + self.maker.models, self._queue_bytes()):
             weights, quantized = self.chosen.weights, self.chosen.quantized
             files = ray.put(ModelFiles(str(weights), weights.read_bytes(), quantized))
-            yield lambda shards: self._stream(store, shards, files)
+            notes = notes_folder(store.root)
+            try:
+                yield lambda shards: self._stream(store.root, notes, shards, files)
+            finally:
+                shutil.rmtree(notes, ignore_errors=True)
 
     def _queue_bytes(self) -> int:
         """How many bytes of pictures may wait; what the run needs grows with nothing else."""
@@ -131,7 +137,7 @@ class _Pools:
         return max(QUEUE_BYTES, QUEUED_CHUNKS * workers * chunk)
 
     def _stream(
-        self, store: Store, shards: Shards, files: ray.ObjectRef[ModelFiles]
+        self, out: Path, notes: Path, shards: Shards, files: ray.ObjectRef[ModelFiles]
     ) -> Iterator[pa.Table]:
         """Rows as they come.
 
@@ -139,7 +145,7 @@ class _Pools:
             WorkError: Ray ended, or no worker comes up.
         """
         try:
-            yield from self._pipeline(store, shards, files)
+            yield from self._pipeline(out, notes, shards, files)
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[0]
             raise WorkError(
@@ -148,7 +154,7 @@ class _Pools:
             ) from error
 
     def _pipeline(
-        self, store: Store, shards: Shards, files: ray.ObjectRef[ModelFiles]
+        self, out: Path, notes: Path, shards: Shards, files: ray.ObjectRef[ModelFiles]
     ) -> Iterable[pa.Table]:
         from ray.data import ActorPoolStrategy, from_items
 
@@ -160,7 +166,7 @@ class _Pools:
             from_items(shards, override_num_blocks=len(shards))
             .map_batches(
                 DecodeStage,
-                fn_constructor_args=(store.root, self.settings, maker.spec, maker.stride),
+                fn_constructor_args=(out, notes, self.settings, maker.spec, maker.stride),
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
@@ -168,9 +174,7 @@ class _Pools:
             )
             .map_batches(
                 DetectStage,
-                fn_constructor_args=(
-                    *(store.root, files, self.settings, self.chosen.runtime, threads),
-                ),
+                fn_constructor_args=(*(notes, files, self.settings, self.chosen.runtime, threads),),
                 batch_size=1,  # a message as it comes; with a GPU, Ray wants to be told a number
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(

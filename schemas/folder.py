@@ -2,16 +2,15 @@
 
     OUT/result.json    the marker: what all rows here were made with
     OUT/.lock          who is writing, see `schemas.lock`
-    OUT/.working/      what workers are at, so that one that dies is noticed
+    OUT/.working/      what workers are at, see `jobs.notes`
     OUT/.fresh/        what `--fresh` makes, until it is complete; then it is swapped in
 
 Files are told by their names: only what is called as a file of ours is ever replaced, moved or
 deleted, and only where the marker is.  Whatever else a person puts into the folder stays.
 
-`swap` may be interrupted anywhere.  `.fresh` is renamed to `.fresh-complete`, and from then on the
-new results count.  Old files that the new results do not have are deleted, `.fresh-complete` is
-renamed to `.fresh-moving`, its files are moved over the old ones, and it is removed; `finish_swap`
-goes on where that ended.
+`swap` may be interrupted anywhere.  It writes the names of the new files to `.fresh/swap.json`, and
+from then on the new results count.  Old files that are not among them are deleted, the new ones are
+moved over the old ones, and `.fresh` is removed; `finish_swap` goes on where that ended.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import contextlib
 import json
 import logging
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from typing import Any, Self
 
 from tracknet.schemas import parquet
 from tracknet.schemas.errors import ForeignFolder, MixedResults
+from tracknet.schemas.files import errors_of, files_below, is_remote, move, remove_tree
 from tracknet.schemas.lock import FolderLock
 from tracknet.schemas.tables import SCHEMA_VERSION
 
@@ -52,6 +51,7 @@ _FOLDERS = (
     *("manifests", "trajectories", "videos", "superseded", "staging", "quarantine", "runs"),
     *("events", "rallies", "eval_metrics", "eval_errors", "eval_frames", ".working"),
 )
+_SWAP = "swap.json"
 _MARKER = ("schema_version", "weights_hash", "settings")
 
 
@@ -147,7 +147,7 @@ class Folder:
         """
         if self.marker is not None:
             return
-        found = [read_json(path) for path in (self.root / "manifests").glob("*.json")]
+        found = [read_json(path) for path in named(self.root / "manifests", rf"{ID}\.json")]
         keys = {manifest.get("result_key") for manifest in found if manifest}
         if keys and (key is None or keys == {key.digest}):
             log.warning("%s: result.json is damaged or missing; using the manifests", self.root)
@@ -160,39 +160,19 @@ class Folder:
 
     def _files(self) -> Iterator[str]:
         """Our own files, relative to the folder; told by their names."""
-        paths = [self.root / "result.json", *self.root.glob(".*.partial.json")]
+        paths = named(self.root, r"result\.json|\..+\.partial\.json")
         for name in _FOLDERS:
-            paths += sorted((self.root / name).rglob("*"))
+            paths += files_below(self.root / name)
         for path in paths:
             name = path.relative_to(self.root).as_posix()
-            if _OURS.fullmatch(name) and path.is_file():
+            if _OURS.fullmatch(name):
                 yield name
 
     def sweep(self) -> None:
-        """Delete what killed runs were just writing, and their notes."""
-        for name in self._files():
+        """Delete what killed runs were just writing; an object store shows no unfinished file."""
+        for name in () if is_remote(self.root) else self._files():
             if ".partial." in name or name.startswith(".working/"):
                 (self.root / name).unlink(missing_ok=True)
-
-    # ---- work that kills --------------------------------------------------------------------
-
-    def begin_work(self, name: str) -> int:
-        """Note that a worker begins a piece of work; on disk, for one that dies tells nobody.
-
-        Returns:
-            How often it was begun in this run and never ended.
-        """
-        with contextlib.suppress(OSError):
-            (self.root / ".working").mkdir(exist_ok=True)
-            with (self.root / ".working" / name).open("ab") as file:
-                file.write(b".")
-                return file.tell() - 1
-        return 0
-
-    def end_work(self, name: str) -> None:
-        """Note that it has ended, well or not."""
-        with contextlib.suppress(OSError):
-            (self.root / ".working" / name).unlink()
 
     # ---- starting again ---------------------------------------------------------------------
 
@@ -204,34 +184,29 @@ class Folder:
         """Delete what an unfinished `--fresh` has made."""
         if (self.root / ".fresh").exists():
             log.warning("%s: discarding an unfinished --fresh run", self.root)
-            shutil.rmtree(self.root / ".fresh", ignore_errors=True)
+            remove_tree(self.root / ".fresh")
 
     def swap(self) -> None:
         """Replace the results here by those of `next`.
 
-        May be interrupted anywhere: renaming `.fresh` decides, `finish_swap` does what is left.
+        May be interrupted anywhere: `swap.json` decides, `finish_swap` does what is left.
         """
         self.check_ours()
-        with parquet.writing(self.root):
-            (self.root / ".fresh").rename(self.root / ".fresh-complete")
+        parquet.write_json({"files": list(self.next()._files())}, self.root / ".fresh" / _SWAP)
         self.finish_swap()
 
     def finish_swap(self) -> None:
         """Go on with an interrupted `swap`, if there is one."""
+        ready = self.next()
+        complete = read_json(ready.root / _SWAP)
+        if complete is None:
+            return
         with parquet.writing(self.root):
-            ready = type(self)(self.root / ".fresh-complete")
-            moving = type(self)(self.root / ".fresh-moving")
-            if ready.root.exists():
-                new = set(ready._files())
-                for name in self._files():
-                    if name not in new:  # what has the same name is replaced, without a gap
-                        (self.root / name).unlink()
-                ready.root.rename(moving.root)
-            if moving.root.exists():
-                for name in moving._files():
-                    (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                    (moving.root / name).replace(self.root / name)
-                shutil.rmtree(moving.root)
+            for name in set(self._files()) - set(complete["files"]):
+                (self.root / name).unlink()  # what has the same name is replaced, without a gap
+            for name in ready._files():
+                move(ready.root / name, self.root / name)
+            remove_tree(ready.root)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -240,7 +215,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (errors_of(path), ValueError) as error:
         log.warning("damaged; treated as missing: %s (%s)", path, error)
         return None
     return found if isinstance(found, dict) else None
@@ -261,6 +236,6 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 def named(folder: Path, pattern: str) -> list[Path]:
     """Files of a folder whose whole name matches, sorted; none where there is no folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if re.fullmatch(pattern, path.name))
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(path for path in folder.iterdir() if re.fullmatch(pattern, path.name))
+    return []

@@ -10,6 +10,11 @@ every 15 seconds.  Another run that comes meanwhile:
                                               refused until its last sign of life is 2 minutes old,
                                               unless the user says that it is dead (`take`)
 
+In an object store there is no kernel between them.  There the lock is an object that is made only
+if there is none, which the store decides; it is written again every 15 seconds and deleted at the
+end, and a run that finds one of this host with a dead process, or one that shows no life, replaces
+it.
+
 A run that was taken over from notices it before it publishes its next video, and stops.  Clocks of
 machines that share a folder must agree to a minute.
 """
@@ -30,6 +35,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tracknet.schemas.errors import Locked
+from tracknet.schemas.files import errors_of, is_remote
 from tracknet.schemas.parquet import writing
 
 HEARTBEAT_S = 15.0
@@ -58,18 +64,11 @@ class FolderLock:
             Locked: another run holds it; the message says which and what to do.
             NotWritable: the folder cannot be written.
         """
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("a+")
-        with file:
-            self._acquire(file, take)
-            started = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-            holder = {"host": socket.gethostname(), "process": os.getpid(), "started": started}
-            self._line = json.dumps(holder)
-            with writing(self.path):
-                file.truncate(0)
-                file.write(self._line)
-                file.flush()
+        started = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        holder = {"host": socket.gethostname(), "process": os.getpid(), "started": started}
+        line = json.dumps(holder)
+        with self._object(line, take) if is_remote(self.path) else self._file(line, take):
+            self._line = line
             ended = threading.Event()
             threading.Thread(target=self._show_life, args=(ended,), daemon=True).start()
             try:
@@ -77,8 +76,41 @@ class FolderLock:
             finally:
                 ended.set()
                 self._line = ""
+
+    @contextmanager
+    def _file(self, line: str, take: bool) -> Iterator[None]:
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+")
+        with file:
+            self._acquire(file, take)
+            with writing(self.path):
+                file.truncate(0)
+                file.write(line)
+                file.flush()
+            try:
+                yield
+            finally:
                 with contextlib.suppress(OSError):
                     file.truncate(0)
+
+    @contextmanager
+    def _object(self, line: str, take: bool) -> Iterator[None]:
+        self._refuse_living(take)
+        with writing(self.path):
+            self.path.unlink(missing_ok=True)
+            try:
+                _make_object(self.path, line)
+            except FileExistsError:
+                raise Locked(
+                    f"{self.path.parent} is being written by {_name(_text(self.path))}"
+                ) from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(errors_of(self.path)):
+                if _text(self.path) == line:
+                    self.path.unlink()
 
     def check(self) -> None:
         """Make sure that nobody took over; does nothing where the lock is not held.
@@ -117,24 +149,47 @@ class FolderLock:
         except OSError:  # storage without locks
             if here and _is_alive(holder["process"]):
                 raise Locked(f"{folder} is being written by {_name(line)}") from None
-        age = time.time() - self.path.stat().st_mtime
-        if holder and not here and not take and age < DEAD_AFTER_S:
-            raise Locked(
-                f"{folder} is being written by {_name(line)}, which renewed its lock "
-                f"{max(0, age):.0f} s ago; if that run is dead, wait until the lock is "
-                f"{DEAD_AFTER_S:.0f} s old, or give --take-lock"
-            )
+        self._refuse_living(take)
+
+    def _refuse_living(self, take: bool) -> None:
+        """Raise `Locked` if another process holds it by what is written there."""
+        line = _text(self.path)
+        holder = _parse(line)
+        if not holder or take:
+            return
+        folder, age = self.path.parent, time.time() - self.path.stat().st_mtime
+        if holder.get("host") != socket.gethostname():
+            if age < DEAD_AFTER_S:
+                raise Locked(
+                    f"{folder} is being written by {_name(line)}, which renewed its lock "
+                    f"{max(0, age):.0f} s ago; if that run is dead, wait until the lock is "
+                    f"{DEAD_AFTER_S:.0f} s old, or give --take-lock"
+                )
+        elif is_remote(self.path) and _is_alive(holder["process"]):  # no kernel says so
+            raise Locked(f"{folder} is being written by {_name(line)}")
 
     def _show_life(self, ended: threading.Event) -> None:
         while not ended.wait(HEARTBEAT_S):
-            with contextlib.suppress(OSError):
-                os.utime(self.path)
+            with contextlib.suppress(errors_of(self.path)):
+                if not is_remote(self.path):
+                    os.utime(self.path)
+                elif _text(self.path) == self._line:
+                    self.path.write_text(self._line, "utf-8")
+
+
+def _make_object(path: Path, text: str) -> None:
+    """Write an object if there is none.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    path.fs.pipe_file(path.path, text.encode(), mode="create")  # type: ignore[attr-defined]
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8", errors="replace").strip()
-    except OSError:
+    except errors_of(path):
         return ""
 
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tracknet.schemas.errors import NotWritable, TableError
-from tracknet.schemas.files import whole_file
+from tracknet.schemas.errors import NotWritable, StoreError, TableError
+from tracknet.schemas.files import errors_of, is_remote, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +54,18 @@ def write_json(document: Mapping[str, Any], path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into one that says which file.
+    """Turn the storage's errors into one that says which file.
 
     Raises:
-        NotWritable: an OSError in the block.
+        NotWritable: one of `schemas.files.errors_of` in the block.
     """
     try:
         yield
-    except OSError as error:
-        raise NotWritable(f"{path}: cannot be written ({error.strerror or error})") from error
+    except StoreError:
+        raise
+    except errors_of(path) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise NotWritable(f"{path}: cannot be written ({reason})") from error
 
 
 def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
@@ -73,9 +76,9 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
             type.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(_content(path), page_checksum_verification=True) as file:
             table = file.read(columns)  # small files far faster than `read_table`
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, errors_of(path)) as error:
         raise TableError(f"{path}: cannot be read as Parquet ({error})") from error
     for name in columns or schema.names:
         field = schema.field(name)
@@ -88,6 +91,16 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
     return table
 
 
+def _content(path: Path) -> Path | pa.BufferReader:
+    """What Arrow reads a whole file from: one request, where each costs some milliseconds."""
+    return pa.BufferReader(path.read_bytes()) if is_remote(path) else path
+
+
+def _footer(path: Path) -> AbstractContextManager[Any]:
+    """What Arrow reads the end of a file from, and only that."""
+    return path.open("rb") if is_remote(path) else nullcontext(path)
+
+
 def row_count(path: Path) -> int:
     """Rows that a Parquet file announces in its footer; no row is read.
 
@@ -95,8 +108,9 @@ def row_count(path: Path) -> int:
         TableError: the file is no Parquet file.
     """
     try:
-        return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError) as error:
+        with _footer(path) as file:
+            return int(pq.read_metadata(file).num_rows)
+    except (pa.ArrowException, errors_of(path)) as error:
         raise TableError(f"{path}: cannot be read as Parquet ({error})") from error
 
 
@@ -107,9 +121,10 @@ def file_metadata(path: Path) -> dict[str, str]:
         TableError: the file is no Parquet file.
     """
     try:
-        raw = pq.read_schema(path).metadata or {}
+        with _footer(path) as file:
+            raw = pq.read_schema(file).metadata or {}
         return {k.decode(): v.decode() for k, v in raw.items() if k != b"ARROW:schema"}
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, errors_of(path), UnicodeDecodeError) as error:
         raise TableError(f"{path}: cannot be read as Parquet ({error})") from error
 
 

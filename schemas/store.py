@@ -28,7 +28,6 @@ One writer at a time: `lock`.  This module knows files and tables, nothing of vi
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -40,7 +39,7 @@ import pyarrow as pa
 
 from tracknet.schemas import parquet
 from tracknet.schemas.errors import TableError
-from tracknet.schemas.files import checksum
+from tracknet.schemas.files import checksum, errors_of, move, remove_empty
 from tracknet.schemas.folder import ID, named, read_json
 from tracknet.schemas.scores import Scores
 from tracknet.schemas.tables import (
@@ -156,8 +155,7 @@ class Store(Scores):
         folder = self.root / "staging" / video_id
         for path in named(folder, r"\d+-\d+\.parquet"):
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not there, or a person's files are in it
-            folder.rmdir()
+        remove_empty(folder)  # a person's files may be in it
 
     # ---- publication ------------------------------------------------------------------------
 
@@ -232,7 +230,7 @@ class Store(Scores):
             try:
                 if checksum(path) != digest:
                     return f"{path} has not the checksum that the manifest says"
-            except OSError as error:
+            except errors_of(path) as error:
                 return str(error)
         return None
 
@@ -296,8 +294,7 @@ class Store(Scores):
         if path.exists():
             aside = self.root / "superseded" / path.name
             with parquet.writing(aside):
-                aside.parent.mkdir(exist_ok=True)
-                path.replace(aside)
+                move(path, aside)
         (self.root / "quarantine" / f"{video_id}.parquet").unlink(missing_ok=True)
         for name in DERIVED:
             self.derived_path(name, video_id).unlink(missing_ok=True)
@@ -344,7 +341,7 @@ class Store(Scores):
                 return f"{path.name} has not the rows that its manifest says"
             if deep and checksum(path) != manifest["sha256"]:
                 return f"{path.name} has not the checksum that its manifest says"
-        except (OSError, TableError) as error:
+        except (errors_of(path), TableError) as error:
             return str(error)
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,16 @@ from tests.videos import make_video
 
 # Ray starts one process per test session and machine; keep its noise and its telemetry out.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+# An S3 server of these tests' own, see the fixture `bucket`; set now, for Ray's workers inherit it.
+with socket.create_server(("127.0.0.1", 0)) as free:
+    S3_PORT = free.getsockname()[1]
+os.environ |= {
+    "AWS_ENDPOINT_URL": f"http://127.0.0.1:{S3_PORT}",
+    "AWS_ACCESS_KEY_ID": "tests",
+    "AWS_SECRET_ACCESS_KEY": "tests",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 
 # How long an example takes says something of the machine, not of the code.
@@ -67,6 +78,20 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real clips at {folder}; set TRACKNET_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The URL of a bucket on a real S3 server on loopback."""
+    from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", S3_PORT, verbose=False)
+    server.start()
+    S3FileSystem().mkdir("archive")
+    yield "s3://archive"
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from tests.bookkeeping import Archive, Killed, detect, killed_at, make_contents, published
 from tracknet.jobs.commit import WorkError
+from tracknet.jobs.notes import WorkNotes
 from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.show import inventory
 from tracknet.jobs.stages import FRAME_ROW, DetectStage
@@ -385,16 +386,16 @@ def test_model_that_always_fails_ends_the_run(archive):
 def test_work_that_kills_its_worker_is_given_up(archive):
     """A worker that dies tells nobody, so it notes on disk what it is at."""
     archive.out.mkdir()
-    store = Store(archive.out)
+    notes = WorkNotes(archive.out / ".working")
     stage = DetectStage.__new__(DetectStage)
-    stage.store, stage._detect = store, lambda row, _: row["first"]
+    stage.notes, stage._detect = notes, lambda row, _: row["first"]
     row = {"video_id": "v", "shard_first": 0, "first": 24}
     for _ in range(2):
-        assert store.begin_work("detect-v-0-24") < 2  # and dies
+        assert notes.begin("detect-v-0-24") < 2  # and dies
     assert stage._detect_or_say_why({**row, "first": 48}, None) == 48
     assert stage._detect_or_say_why(row, None) == 24
     for _ in range(3):
-        store.begin_work("detect-v-0-24")
+        notes.begin("detect-v-0-24")
     for _ in range(2):
         (end,) = stage._detect_or_say_why(row, None).to_pylist()
         assert json.loads(end["report"])["model_error"].startswith("its process died")

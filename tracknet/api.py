@@ -34,7 +34,7 @@ def find(
     """Find the ball in every frame of one video, in this process, without Ray.
 
     Args:
-        video: a video file, or a folder of pictures.
+        video: a video file, its URL, or a folder of pictures.
         settings: how; None takes the defaults.
         on_progress: called as frames are done.
         options: instead of `settings`, by name: `weights`, `threshold`, `device`, ...
@@ -59,7 +59,7 @@ def find(
     settings = _settings(settings, options)
     detector = choose_model(settings).detector(settings)
     with Decoder(settings.decoder) as decoder:
-        found = decoder.probe(Path(video).absolute())
+        found = decoder.probe(_place(video).absolute())
 
         def on_frames(done: int) -> None:
             on_progress(TrackProgress("track", done, found.frames, 0, 1))
@@ -88,7 +88,7 @@ def track(
 
     Args:
         inputs: videos, folders, globs, manifests (`*.txt`); one, or several.
-        out: the results folder.
+        out: the results folder, or its URL (`s3://`, `gs://`).
         settings: how; None takes the defaults.
         fresh: make all results again; the old ones stay until the new ones are complete.
         take_lock: write although a run on another machine seems to; it must be dead.
@@ -106,7 +106,7 @@ def track(
     given = [inputs] if isinstance(inputs, str | PathLike) else inputs
     sources = find_sources([fspath(one) for one in given])
     chosen = _settings(settings, options)
-    return run(sources, Path(out), chosen, fresh, on_progress, take_lock)
+    return run(sources, _place(out), chosen, fresh, on_progress, take_lock)
 
 
 Table = Literal["trajectories", "events", "rallies"]
@@ -137,7 +137,7 @@ def read(
     from tracknet.jobs.show import published_rows
     from tracknet.schemas.store import Store
 
-    rows = published_rows(Store(Path(out)), table)
+    rows = published_rows(Store(_place(out)), table)
     return rows if arrow else rows.to_pandas()
 
 
@@ -190,7 +190,7 @@ def evaluate(
     clips = find_clips(Path(labels))
     chosen = by_split(clips, split) if split else clips
     protocol = Protocol(tolerance, space)
-    return score(Store(Path(out)), chosen, protocol, lambda done: on_progress(done, len(chosen)))
+    return score(Store(_place(out)), chosen, protocol, lambda done: on_progress(done, len(chosen)))
 
 
 def render(
@@ -223,8 +223,8 @@ def render(
     from tracknet.pipeline.pictures import render as drawing
     from tracknet.schemas.store import Store
 
-    video, out = Path(video), Path(out)
-    table = trajectory_of(Store(Path(tracks)), video)
+    video, out = _place(video), Path(out)
+    table = trajectory_of(Store(_place(tracks)), video)
     if out.suffix.lower() == ".png":
         drawing.snapshot(video, ball_rows(table), out, background="median", max_height=max_height)
     else:
@@ -237,6 +237,12 @@ def render(
             on_progress=lambda done: on_progress(done, len(table)),
         )
     return out
+
+
+def _place(path: AnyPath) -> Path:
+    from tracknet.jobs.sources import source_path
+
+    return source_path(fspath(path) if isinstance(path, PathLike) else path)
 
 
 def _settings(settings: TrackSettings | None, options: dict[str, Any]) -> TrackSettings:

@@ -39,7 +39,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from multiprocessing import Pipe
 from pathlib import Path
@@ -47,7 +47,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tracknet.pipeline.decoding.pipe import limit_transfers, pack, unpack
+from tracknet.pipeline.decoding.pipe import limit_transfers, pack, unnamed_memory, unpack
+from tracknet.pipeline.decoding.scratch import local_copy
 from tracknet.pipeline.decoding.video import Video, video_from_message
 from tracknet.pipeline.errors import DecodeTimeout, MachineError, VideoError
 
@@ -69,6 +70,8 @@ class DecoderLimits:
         recycle_after: shards after which a fresh process takes over, because decoders leak.
         command: the program, to which one JSON argument is added.
         backend: what decodes files first, `decord` where there is one, or `pyav`.
+        copies_bytes: of all local copies of videos in object stores, see
+            `pipeline.decoding.scratch`.
     """
 
     deadline_s: float = 60.0
@@ -77,6 +80,7 @@ class DecoderLimits:
     recycle_after: int = 64
     command: tuple[str, ...] = (sys.executable, "-P", "-m", "tracknet.pipeline.decoding.child")
     backend: Backend = "decord"
+    copies_bytes: int = 50 << 30
 
 
 @dataclass(frozen=True)
@@ -157,24 +161,28 @@ class Decoder:
     def probe(self, path: Path) -> Video:
         """Read a file's or folder's index.
 
+        Args:
+            path: or URL, see `schemas.files.place`.
+
         Raises:
             VideoError: it is no video, or its container is broken; a `DecodeTimeout` when probing
                 hung.
             MachineError: it is not there, cannot be read, changed meanwhile, or no decoder process
                 can be kept alive.
         """
-        try:
-            self._start(shared_bytes=self._shared_bytes or mmap.PAGESIZE)
-            self._send({"op": "probe", "path": str(path)})
-            message, arrays = self._receive()
-            return video_from_message(message["video"], arrays)
-        except (_ChildDied, _ChildFailed) as error:
-            self.close()
-            kind = MachineError if error.machine else VideoError
-            raise kind(f"{path}: {_without_path(str(error), path)}") from error
-        except DecodeTimeout as error:
-            self.close()
-            raise DecodeTimeout(f"{path}: {error}") from error
+        with local_copy(str(path), self.limits.copies_bytes) as local:
+            try:
+                self._start(shared_bytes=self._shared_bytes or mmap.PAGESIZE)
+                self._send({"op": "probe", "path": str(local)})
+                message, arrays = self._receive()
+                return replace(video_from_message(message["video"], arrays), source=str(path))
+            except (_ChildDied, _ChildFailed) as error:
+                self.close()
+                kind = MachineError if error.machine else VideoError
+                raise kind(f"{path}: {_without_path(str(error), local)}") from error
+            except DecodeTimeout as error:
+                self.close()
+                raise DecodeTimeout(f"{path}: {error}") from error
 
     def read(self, video: Video, frames: range, width: int, height: int) -> FrameReader:
         """The frames `frames`, decoded from the keyframe before them.
@@ -191,8 +199,12 @@ class Decoder:
         self._served += 1
         return FrameReader(self, video, frames, width, height)
 
-    def verify(self, video: Video) -> None:
+    def verify(self, video: Video, path: Path) -> None:
         """Make sure that what could not be decoded is what was probed; each video once.
+
+        Args:
+            video: that was probed.
+            path: of the file that was decoded.
 
         Raises:
             MachineError: it is gone, cannot be read, or has changed.
@@ -201,7 +213,7 @@ class Decoder:
             return
         try:
             self._start(self._shared_bytes or mmap.PAGESIZE)
-            self._send({"op": "verify", "path": video.source, "video_id": video.video_id})
+            self._send({"op": "verify", "path": str(path), "video_id": video.video_id})
             unchanged = self._receive()[0]["unchanged"]
         except (_ChildDied, _ChildFailed, DecodeTimeout) as error:
             self.close()
@@ -235,7 +247,7 @@ class Decoder:
         self._pipe, theirs = Pipe()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         limit_transfers(self._pipe, self.limits.deadline_s)
-        shared = _unnamed_memory(shared_bytes)
+        shared = unnamed_memory(shared_bytes)
         with theirs:
             try:
                 self._memory = mmap.mmap(shared, shared_bytes)
@@ -325,13 +337,17 @@ class FrameReader:
         Raises:
             MachineError: what is missing is not the video's fault.
         """
+        with local_copy(self._video.source, self._decoder.limits.copies_bytes) as path:
+            yield from self._batches(path)
+
+    def _batches(self, path: Path) -> Iterator[FrameBatch]:
         plan = _decoders_to_try(self._video, self._decoder.limits)
         machine = False
         while plan and self._next < self._stop:
             name = plan.pop(0)
             self.report.attempts += 1
             try:
-                for batch in self._attempt(name):
+                for batch in self._attempt(name, path):
                     if name not in self.report.decoders:
                         self.report.decoders.append(name)
                     self._next = batch.first + batch.count
@@ -352,10 +368,10 @@ class FrameReader:
         if self.report.missing:
             damage = f"{len(self.report.missing)} of its frames cannot be decoded"
         if damage is not None:
-            self._decoder.verify(self._video)
+            self._decoder.verify(self._video, path)
         self.report.damage = damage
 
-    def _attempt(self, name: str) -> Iterator[FrameBatch]:
+    def _attempt(self, name: str, path: Path) -> Iterator[FrameBatch]:
         decoder, video = self._decoder, self._video
         frame_bytes = int(np.prod(self._shape))
         n_batch = min(BATCH_FRAMES, max(1, SLOT_BYTES // frame_bytes))
@@ -373,7 +389,7 @@ class FrameReader:
             "start": self._next,
             "stop": self._stop,
         }
-        request = {"op": "decode", "path": video.source, "slots": SLOTS, "key": key}
+        request = {"op": "decode", "path": str(path), "slots": SLOTS, "key": key}
         decoder._send({**request, "decode": decode}, video.pts[key[0] : self._stop].tobytes())
         number = decoder._request
         while "frames" in (message := decoder._receive()[0]):
@@ -410,24 +426,6 @@ class _ChildFailed(Exception):
     def __init__(self, text: str, machine: bool) -> None:
         super().__init__(text)
         self.machine = machine
-
-
-def _unnamed_memory(size: int) -> int:
-    """A file descriptor of memory to share: nothing is left behind, whoever is killed.
-
-    Linux has memory that does not depend on how large /dev/shm is; elsewhere it is a file, whose
-    room is taken now, since a lack of it later would be a SIGBUS.
-    """
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("tracknet", 0)
-        os.ftruncate(descriptor, size)
-        return descriptor
-    with tempfile.TemporaryFile() as file:
-        descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, size)
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    return descriptor
 
 
 def decord_available() -> bool:

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import struct
+import tempfile
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -36,3 +37,21 @@ def limit_transfers(connection: Connection, seconds: float) -> None:
     with socket.socket(fileno=os.dup(connection.fileno())) as end:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             end.setsockopt(socket.SOL_SOCKET, option, time)
+
+
+def unnamed_memory(size: int) -> int:
+    """A file descriptor of memory to share: nothing is left behind, whoever is killed.
+
+    Linux has memory that does not depend on how large /dev/shm is; elsewhere it is a file, whose
+    room is taken now, since a lack of it later would be a SIGBUS.
+    """
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("tracknet", 0)
+        os.ftruncate(descriptor, size)
+        return descriptor
+    with tempfile.TemporaryFile() as file:
+        descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    return descriptor
