@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from tracknet.jobs.meters import StageMeter
 from tracknet.jobs.plan import MACHINE_TRIES, video_from_row
 from tracknet.jobs.settings import TrackSettings
 from tracknet.pipeline.decoding.background import median_background
@@ -86,6 +87,7 @@ class DecodeStage:
         self.spec = spec
         self.stride = stride
         self.decoder = Decoder(settings.decoder)
+        self.meter = StageMeter("decode")
         self.background: tuple[str, np.ndarray] | None = None
 
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
@@ -96,6 +98,7 @@ class DecodeStage:
             self.store.end_work(work)
 
     def _decode(self, video_id: str, owned: range, deaths: int) -> Iterator[pa.Table]:
+        self.meter.waited()
         started, decode_s = time.perf_counter(), 0.0
         video = video_from_row(self.store.read_video(video_id))
         needed = needed_frames(owned, video.frames, self.spec, self.stride)
@@ -117,7 +120,9 @@ class DecodeStage:
                 report["answered"] += len(chunk.owned)
                 row = _chunk_row(video, owned, chunk)
                 decode_s += time.perf_counter() - started
+                self.meter.worked(len(chunk.owned))
                 yield row  # back-pressure may hold us here; that is no decoding
+                self.meter.waited()
                 started = time.perf_counter()
         except VideoError as error:
             reader.report.damage = str(error)
@@ -130,6 +135,7 @@ class DecodeStage:
             "damage": reader.report.damage,
             "decode_s": decode_s + time.perf_counter() - started,
         }
+        self.meter.worked()
         yield _end_row(video, owned, report)
 
     def _background_of(self, video: Video) -> np.ndarray | None:
@@ -233,6 +239,7 @@ class DetectStage:
         threshold = settings.detector.threshold
         runtime = open_runtime(choice, model, found.quantized, threads, threshold)
         self.detector = Detector(runtime, settings.detector)
+        self.meter = StageMeter("model")
 
     def __call__(self, chunks: pa.Table) -> Iterator[pa.Table]:
         pictures = _from_bytes(chunks["pictures"])
@@ -255,6 +262,7 @@ class DetectStage:
             self.store.end_work(work)
 
     def _detect(self, row: dict[str, Any], pictures: np.ndarray) -> pa.Table:
+        self.meter.waited()
         began, started = time.time(), time.perf_counter()
         spec = self.detector.spec
         pictures = pictures.reshape(-1, spec.height, spec.width, 3)
@@ -272,6 +280,7 @@ class DetectStage:
         source_size = (row["source_width"], row["source_height"])
         detections = self.detector.detect(chunk)
         seconds_per_frame = (time.perf_counter() - started) / len(detections)
+        self.meter.worked(len(detections))
         rows = [
             {
                 "video_id": row["video_id"],
