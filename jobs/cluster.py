@@ -82,6 +82,15 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def node_cpus() -> list[int]:
+    """CPUs of each of the cluster's nodes that has any, as Ray counts them; none outside a job."""
+    if not inside_job():
+        return []
+    _join()
+    found = (int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    return [cpus for cpus in found if cpus]
+
+
 def _join() -> None:
     if not ray.is_initialized():
         _init(address="auto")

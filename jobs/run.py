@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from tracknet.jobs.commit import Committer, WorkError
 from tracknet.jobs.game import fill
+from tracknet.jobs.meters import RunMeter
 from tracknet.jobs.plan import (
     MACHINE_TRIES,
     Plan,
@@ -265,6 +266,7 @@ class Run:
 
     def _commit(self, plan: Plan, committer: Committer, work: Work) -> None:
         """Send shards to work in waves, and commit what comes back; try again what did not."""
+        self.meter = RunMeter(plan.frames, len(plan.videos), len(plan.unreadable))
         for wave in _waves(plan, committer):
             self._round(wave, plan, committer, work)
         for attempt in range(2, MACHINE_TRIES + 1):
@@ -279,6 +281,7 @@ class Run:
         try:
             for table in work(shards):
                 committer.add(table)
+                self.meter.show(committer.totals)
                 self._write_sums(plan, committer)
                 if totals.videos < n_videos:
                     self._check_limits(plan, committer)

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from tracknet.jobs.meters import StageMeter
 from tracknet.jobs.notes import WorkNotes
 from tracknet.jobs.plan import MACHINE_TRIES, video_from_row
 from tracknet.jobs.settings import TrackSettings
@@ -91,6 +92,7 @@ class DecodeStage:
         self.spec = spec
         self.stride = stride
         self.decoder = Decoder(settings.decoder)
+        self.meter = StageMeter("decode")
         self.background: tuple[str, np.ndarray] | None = None
 
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
@@ -101,6 +103,7 @@ class DecodeStage:
             self.notes.end(work)
 
     def _decode(self, video_id: str, owned: range, deaths: int) -> Iterator[pa.Table]:
+        self.meter.waited()
         started, decode_s = time.perf_counter(), 0.0
         video = video_from_row(self.store.read_video(video_id))
         needed = needed_frames(owned, video.frames, self.spec, self.stride)
@@ -122,7 +125,9 @@ class DecodeStage:
                 report["answered"] += len(chunk.owned)
                 row = _chunk_row(video, owned, chunk)
                 decode_s += time.perf_counter() - started
+                self.meter.worked(len(chunk.owned))
                 yield row  # back-pressure may hold us here; that is no decoding
+                self.meter.waited()
                 started = time.perf_counter()
         except VideoError as error:
             reader.report.damage = str(error)
@@ -135,6 +140,7 @@ class DecodeStage:
             "damage": reader.report.damage,
             "decode_s": decode_s + time.perf_counter() - started,
         }
+        self.meter.worked()
         yield _end_row(video, owned, report)
 
     def _background_of(self, video: Video) -> np.ndarray | None:
@@ -238,6 +244,7 @@ class DetectStage:
         threshold = settings.detector.threshold
         runtime = open_runtime(choice, model, found.quantized, threads, threshold)
         self.detector = Detector(runtime, settings.detector)
+        self.meter = StageMeter("model")
 
     def __call__(self, chunks: pa.Table) -> Iterator[pa.Table]:
         pictures = _from_bytes(chunks["pictures"])
@@ -260,6 +267,7 @@ class DetectStage:
             self.notes.end(work)
 
     def _detect(self, row: dict[str, Any], pictures: np.ndarray) -> pa.Table:
+        self.meter.waited()
         began, started = time.time(), time.perf_counter()
         spec = self.detector.spec
         pictures = pictures.reshape(-1, spec.height, spec.width, 3)
@@ -277,6 +285,7 @@ class DetectStage:
         source_size = (row["source_width"], row["source_height"])
         detections = self.detector.detect(chunk)
         seconds_per_frame = (time.perf_counter() - started) / len(detections)
+        self.meter.worked(len(detections))
         rows = [
             {
                 "video_id": row["video_id"],

@@ -23,7 +23,7 @@ import pyarrow as pa
 import ray
 
 from tracknet.jobs.choice import ModelChoice, choose_model
-from tracknet.jobs.cluster import count_gpus, ray_session
+from tracknet.jobs.cluster import count_gpus, node_cpus, ray_session
 from tracknet.jobs.commit import WorkError
 from tracknet.jobs.notes import notes_folder
 from tracknet.jobs.run import Maker, OnProgress, Run, Shards, TrackProgress, TrackReport, Work
@@ -85,10 +85,10 @@ def track(
     spec = window_spec(load_model(chosen.weights))
     stride = settings.detector.stride_for(spec)
     on_gpu = chosen.runtime.device != "cpu"
-    models = max(1, count_gpus()) * MODELS_PER_GPU if on_gpu else 1
+    models = max(1, count_gpus()) * MODELS_PER_GPU if on_gpu else max(1, len(node_cpus()))
     settings = replace(
         settings,
-        workers=settings.workers or default_workers(),
+        workers=settings.workers or default_workers(models),
         chunk_frames=settings.chunk_frames or (GPU_CHUNK if on_gpu else CHUNK),
     )
     network = chosen.quantized.hash if chosen.quantized else None
@@ -159,7 +159,7 @@ class _Pools:
         from ray.data import ActorPoolStrategy, from_items
 
         _configure_ray_data(self._queue_bytes())
-        threads = os.cpu_count() or 1
+        threads = max(node_cpus(), default=os.cpu_count() or 1)
         workers = min(self.settings.workers, len(shards))
         maker, models = self.maker, self.maker.models
         frames = (
@@ -187,9 +187,10 @@ class _Pools:
         return frames.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
-def default_workers() -> int:
-    """Decode workers for this machine: all cores but one, at least one."""
-    return max(1, (os.cpu_count() or 1) - 1)
+def default_workers(models: int = 1) -> int:
+    """Decode workers: a cluster's CPUs but one per model, or all cores of this machine but one."""
+    cpus = sum(node_cpus())
+    return max(1, cpus - models if cpus else (os.cpu_count() or 1) - 1)
 
 
 def versions() -> dict[str, str]:
