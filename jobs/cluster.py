@@ -10,11 +10,14 @@ import logging
 import os
 import secrets
 import signal
+import socket
+import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -23,8 +26,10 @@ from ray._private import utils
 from tracknet.jobs import INSIDE_JOB
 from tracknet.jobs.native import native_stderr_in_log
 from tracknet.jobs.reaper import reaped
+from tracknet.jobs.workers import Node
 
 OBJECT_STORE_BYTES = 1 << 30
+_WSL_GPU = Path("/dev/dxg")
 
 
 @contextmanager
@@ -72,23 +77,36 @@ def inside_job() -> bool:
     return bool(os.environ.get(INSIDE_JOB))
 
 
-def count_gpus() -> int:
-    """GPUs that a run here can have: the cluster's inside a job, else this machine's."""
+def cluster_nodes() -> list[Node]:
+    """The nodes of the cluster that a run here is on; none where it is on this machine alone."""
     if inside_job():
         _join()
-        return int(ray.cluster_resources().get("GPU", 0))
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def node_cpus() -> list[int]:
-    """CPUs of each of the cluster's nodes that has any, as Ray counts them; none outside a job."""
-    if not inside_job():
+    elif not ray.is_initialized():
         return []
-    _join()
-    found = (int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-    return [cpus for cpus in found if cpus]
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if len(found) == 1 and not inside_job():
+        return []  # the Ray of our own, which counts logical cores
+    return [Node(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in found]
+
+
+def own_node() -> Node:
+    """This machine.  PyTorch, which takes seconds to load, is asked only where a GPU may be."""
+    gpus = 0
+    if sys.platform != "linux" or any(Path("/dev").glob("nvidia[0-9]*")) or _WSL_GPU.exists():
+        import torch
+
+        gpus = torch.cuda.device_count()
+    return Node(os.cpu_count() or 1, gpus)
+
+
+def count_gpus() -> int:
+    """GPUs that a run here can have: the cluster's, else this machine's."""
+    return sum(node.gpus for node in cluster_nodes() or [own_node()])
+
+
+def node_name() -> str:
+    """What the node of this process is called in manifests: host, and Ray's id."""
+    return f"{socket.gethostname()} {ray.get_runtime_context().get_node_id()[:8]}"
 
 
 def _join() -> None:

@@ -16,6 +16,7 @@ import json
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,7 @@ class _OpenShard:
     """A shard whose rows are coming in; `report` is there once it has been read to its end."""
 
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    nodes: Counter[str] = field(default_factory=Counter)
     report: dict[str, Any] | None = None
 
     def is_whole(self) -> bool:
@@ -135,6 +137,7 @@ class Committer:
                 self.totals.decode_s += report["decode_s"]
             elif row["frame"] not in shard.rows:  # a retried task may deliver a row again
                 shard.rows[row["frame"]] = {name: row[name] for name in STAGED.names}
+                shard.nodes[row["node"]] += 1
                 self.totals.frames += 1
                 self.totals.model_s += row["model_s"]
                 self.totals.model_began = min(self.totals.model_began, row["began"])
@@ -193,7 +196,8 @@ class Committer:
         owned = range(*shard.report["owned"])
         lost = {"decoded": False, "candidates": []}
         rows = [shard.rows.get(frame, {"frame": frame, **lost}) for frame in owned]
-        self.store.stage(video_id, owned, pa.Table.from_pylist(rows, STAGED), shard.report)
+        report = shard.report | {"modelled": dict(shard.nodes)}
+        self.store.stage(video_id, owned, pa.Table.from_pylist(rows, STAGED), report)
         self._missing[video_id].discard(first)
         if not self._missing[video_id]:
             self._publish(video_id)
@@ -224,6 +228,7 @@ class Committer:
             "schema_version": SCHEMA_VERSION,
             "decoders": decoders,
             "problems": problems,
+            "nodes": _nodes(reports),
             **counts,
         }
         metadata = {
@@ -240,6 +245,15 @@ class Committer:
             log.warning("%s: %s", row["source"], problem["error"])
         for shard in todo:
             self.totals.detected += int((status[shard.start : shard.stop] == DETECTED).sum())
+
+
+def _nodes(reports: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Frames that each node decoded, and that its models computed."""
+    found: dict[str, Counter[str]] = {"decoded": Counter(), "modelled": Counter()}
+    for report in reports:
+        found["decoded"][report.get("node", "unknown")] += report["answered"]
+        found["modelled"].update(report.get("modelled", {}))
+    return {stage: dict(frames) for stage, frames in found.items()}
 
 
 def _problems(

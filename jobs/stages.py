@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from tracknet.jobs.cluster import node_name
 from tracknet.jobs.meters import StageMeter
 from tracknet.jobs.notes import WorkNotes
 from tracknet.jobs.plan import MACHINE_TRIES, video_from_row
@@ -69,6 +70,7 @@ FRAME_ROW = pa.schema(
         ("report", pa.string()),
         ("model_s", pa.float64()),
         ("began", pa.float64()),
+        ("node", pa.string()),
     ]
 )
 
@@ -93,6 +95,7 @@ class DecodeStage:
         self.stride = stride
         self.decoder = Decoder(settings.decoder)
         self.meter = StageMeter("decode")
+        self.node = node_name()
         self.background: tuple[str, np.ndarray] | None = None
 
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
@@ -138,6 +141,7 @@ class DecodeStage:
             "attempts": reader.report.attempts,
             "errors": reader.report.errors,
             "damage": reader.report.damage,
+            "node": self.node,
             "decode_s": decode_s + time.perf_counter() - started,
         }
         self.meter.worked()
@@ -223,7 +227,7 @@ class DetectStage:
         files: of the model, in the object store.
         settings: of the run.
         choice: what computes it.
-        threads: for the model on a CPU.
+        threads: for the model on a CPU; 0 takes all cores of the machine that this runs on.
     """
 
     def __init__(
@@ -242,9 +246,10 @@ class DetectStage:
         found: ModelFiles = ray.get(files)
         model = load_model_bytes(found.weights, found.name)
         threshold = settings.detector.threshold
-        runtime = open_runtime(choice, model, found.quantized, threads, threshold)
+        runtime = open_runtime(choice, model, found.quantized, threads or None, threshold)
         self.detector = Detector(runtime, settings.detector)
         self.meter = StageMeter("model")
+        self.node = node_name()
 
     def __call__(self, chunks: pa.Table) -> Iterator[pa.Table]:
         pictures = _from_bytes(chunks["pictures"])
@@ -295,6 +300,7 @@ class DetectStage:
                 "candidates": _candidates(detection, (spec.width, spec.height), source_size),
                 "model_s": seconds_per_frame,
                 "began": began,
+                "node": self.node,
             }
             for detection in detections
         ]

@@ -25,6 +25,7 @@ class RunStatus:
         frames, frames_left: published or finished in shards, and the rest of the probed videos.
         rate: frames per second of this run so far; None before its first sums.
         left_s: by that rate; None where it cannot be told.
+        nodes: frames that each node decoded and modelled in the videos that this run published.
         trouble: rows of the table `quarantine`.
         totals: as `inspect` has them.
     """
@@ -39,6 +40,7 @@ class RunStatus:
     frames_left: int
     rate: float | None
     left_s: float | None
+    nodes: dict[str, dict[str, int]]
     trouble: list[dict[str, Any]]
     totals: dict[str, int]
 
@@ -78,9 +80,21 @@ def read_status(store: Store) -> RunStatus:
         frames_left=frames_left,
         rate=rate,
         left_s=frames_left / rate if rate and state == "running" else None,
+        nodes=_by_node(store, run["run_id"]) if run else {},
         trouble=found["quarantine"],
         totals=found["totals"],
     )
+
+
+def _by_node(store: Store, run_id: str) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for manifest in store.manifests():
+        if manifest["run_id"] == run_id:
+            for stage, frames in manifest.get("nodes", {}).items():
+                for node, count in frames.items():
+                    of_node = found.setdefault(node, {"decoded": 0, "modelled": 0})
+                    of_node[stage] += count
+    return found
 
 
 def _seconds_of_sums(store: Store, run: dict[str, Any]) -> float:

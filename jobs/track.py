@@ -10,7 +10,6 @@ missing.
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import shutil
 from collections.abc import Iterable, Iterator
@@ -23,22 +22,22 @@ import pyarrow as pa
 import ray
 
 from tracknet.jobs.choice import ModelChoice, choose_model
-from tracknet.jobs.cluster import count_gpus, node_cpus, ray_session
+from tracknet.jobs.cluster import cluster_nodes, own_node, ray_session
 from tracknet.jobs.commit import WorkError
 from tracknet.jobs.notes import notes_folder
 from tracknet.jobs.run import Maker, OnProgress, Run, Shards, TrackProgress, TrackReport, Work
 from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.stages import DecodeStage, DetectStage, ModelFiles
+from tracknet.jobs.workers import Workers, share_out
 from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.models.checkpoint import load_model
 from tracknet.schemas.folder import ResultKey
 from tracknet.schemas.store import Store
 
-__all__ = ["TrackProgress", "TrackReport", "default_workers", "track", "versions"]
+__all__ = ["TrackProgress", "TrackReport", "track", "versions"]
 
 QUEUE_BYTES = 256 << 20  # pictures that may wait between the stages; more for more workers
 QUEUED_CHUNKS = 6  # for each worker and model, at least, so that none waits for room
-MODELS_PER_GPU = 2  # while one puts its next batch together, the GPU computes the other's
 CHUNK, GPU_CHUNK = 24, 96  # frames in one message; a GPU answers so fast that messages cost
 # Ray Data looks ten times a second at what is done and a model's next work must wait there: with
 # 2 messages each, as Ray would have it, a fast model got 8 messages a second, with 8 twice as many.
@@ -85,10 +84,11 @@ def track(
     spec = window_spec(load_model(chosen.weights))
     stride = settings.detector.stride_for(spec)
     on_gpu = chosen.runtime.device != "cpu"
-    models = max(1, count_gpus()) * MODELS_PER_GPU if on_gpu else max(1, len(node_cpus()))
+    nodes = cluster_nodes()
+    workers = share_out(nodes or [own_node()], on_gpu, not nodes, settings.workers)
     settings = replace(
         settings,
-        workers=settings.workers or default_workers(models),
+        workers=workers.decode,
         chunk_frames=settings.chunk_frames or (GPU_CHUNK if on_gpu else CHUNK),
     )
     network = chosen.quantized.hash if chosen.quantized else None
@@ -100,10 +100,10 @@ def track(
         weights=chosen.weights,
         arch=chosen.info.arch,
         runtime=chosen.runtime.name,
-        models=models,
+        models=workers.models,
         versions=versions(),
     )
-    pools = _Pools(settings, maker, chosen)
+    pools = _Pools(settings, maker, chosen, workers)
     store = Store(out.absolute())  # workers of Ray have working folders of their own
     with store.lock(take_lock):
         return Run(sources, store, settings, maker, pools.open, fresh, on_progress).execute()
@@ -116,11 +116,12 @@ class _Pools:
     settings: TrackSettings
     maker: Maker
     chosen: ModelChoice
+    workers: Workers
 
     @contextmanager
     def open(self, store: Store) -> Iterator[Work]:
         """Start or join a Ray; gives what sends shards through it."""
-        with ray_session(self.settings.workers + self.maker.models, self._queue_bytes()):
+        with ray_session(self.workers.decode + self.workers.models, self._queue_bytes()):
             weights, quantized = self.chosen.weights, self.chosen.quantized
             files = ray.put(ModelFiles(str(weights), weights.read_bytes(), quantized))
             notes = notes_folder(store.root)
@@ -133,7 +134,7 @@ class _Pools:
         """How many bytes of pictures may wait; what the run needs grows with nothing else."""
         spec = self.maker.spec
         chunk = self.settings.chunk_frames * spec.height * spec.width * 3
-        workers = self.settings.workers + self.maker.models
+        workers = self.workers.decode + self.workers.models
         return max(QUEUE_BYTES, QUEUED_CHUNKS * workers * chunk)
 
     def _stream(
@@ -159,9 +160,8 @@ class _Pools:
         from ray.data import ActorPoolStrategy, from_items
 
         _configure_ray_data(self._queue_bytes())
-        threads = max(node_cpus(), default=os.cpu_count() or 1)
-        workers = min(self.settings.workers, len(shards))
-        maker, models = self.maker, self.maker.models
+        workers, maker = self.workers, self.maker
+        decode = min(workers.decode, len(shards))
         frames = (
             from_items(shards, override_num_blocks=len(shards))
             .map_batches(
@@ -169,28 +169,29 @@ class _Pools:
                 fn_constructor_args=(out, notes, self.settings, maker.spec, maker.stride),
                 batch_size=1,
                 batch_format="pyarrow",
-                compute=ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+                compute=ActorPoolStrategy(
+                    min_size=1, max_size=None if workers.grow else decode, initial_size=decode
+                ),
                 num_cpus=1,
             )
             .map_batches(
                 DetectStage,
-                fn_constructor_args=(*(notes, files, self.settings, self.chosen.runtime, threads),),
+                fn_constructor_args=(
+                    *(notes, files, self.settings, self.chosen.runtime, workers.threads),
+                ),
                 batch_size=1,  # a message as it comes; with a GPU, Ray wants to be told a number
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(
-                    size=models, max_tasks_in_flight_per_actor=MESSAGES_PER_MODEL
+                    min_size=1,
+                    max_size=None if workers.grow else workers.models,
+                    initial_size=workers.models,
+                    max_tasks_in_flight_per_actor=MESSAGES_PER_MODEL,
                 ),
-                num_cpus=1,
-                num_gpus=1 / MODELS_PER_GPU if self.chosen.runtime.device != "cpu" else 0,
+                num_cpus=workers.model_cpus,
+                num_gpus=workers.model_gpus,
             )
         )
         return frames.iter_batches(batch_size=None, batch_format="pyarrow")
-
-
-def default_workers(models: int = 1) -> int:
-    """Decode workers: a cluster's CPUs but one per model, or all cores of this machine but one."""
-    cpus = sum(node_cpus())
-    return max(1, cpus - models if cpus else (os.cpu_count() or 1) - 1)
 
 
 def versions() -> dict[str, str]:

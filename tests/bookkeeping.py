@@ -97,7 +97,13 @@ def detect(store: Store, shards: list[dict[str, Any]]) -> Iterator[pa.Table]:
         base = {"video_id": video.video_id, "shard_first": shard["first"]}
         owned = range(shard["first"], shard["stop"])
         report: dict[str, Any] = {"owned": [owned.start, owned.stop], "answered": 0}
-        report |= {"decoders": ["test"], "attempts": 1, "errors": [], "damage": None}
+        report |= {
+            "node": "here",
+            "decoders": ["test"],
+            "attempts": 1,
+            "errors": [],
+            "damage": None,
+        }
         try:
             content = Path(video.source).read_bytes()
         except OSError as error:
@@ -108,7 +114,7 @@ def detect(store: Store, shards: list[dict[str, Any]]) -> Iterator[pa.Table]:
         if lost:
             report["damage"] = "frames cannot be decoded"
         report["answered"] = len(found)
-        same = {**base, "decoded": True, "model_s": 0.0, "began": 0.0}
+        same = {**base, "decoded": True, "model_s": 0.0, "began": 0.0, "node": "here"}
         rows = [
             {
                 **same,
