@@ -52,12 +52,11 @@ def plan(
     from tracknet.jobs.plan import make_plan
     from tracknet.jobs.sources import find_sources
     from tracknet.pipeline.decoding.decoder import DecoderLimits
-    from tracknet.pipeline.models.blocks import window_spec
-    from tracknet.pipeline.models.checkpoint import load_model
+    from tracknet.pipeline.runtimes.prepared import prepare
     from tracknet.pipeline.tracking.engine import DetectorSettings
 
     sources = find_sources(inputs)
-    spec = window_spec(load_model(weights))
+    spec = prepare(weights).spec
     used_stride = DetectorSettings(stride=stride or 0).stride_for(spec)
     with progress("probing") as report:
         found = make_plan(

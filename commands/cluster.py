@@ -136,7 +136,7 @@ def weights_there(name: str) -> str:
     Raises:
         WeightsError: there are none.
     """
-    from tracknet.pipeline.models.checkpoint import SHIPPED, find_weights
+    from tracknet.pipeline.weights import SHIPPED, find_weights
 
     found = find_weights(name).absolute()
     return found.stem if found.parent == SHIPPED else str(found)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from tracknet.jobs.cluster import count_gpus
 from tracknet.jobs.settings import TrackSettings
-from tracknet.pipeline.models.checkpoint import WeightsInfo, describe, find_weights, load_model
 from tracknet.pipeline.runtimes.choice import RuntimeChoice, resolve
 from tracknet.pipeline.runtimes.opening import open_runtime
+from tracknet.pipeline.runtimes.prepared import Prepared, prepare
 from tracknet.pipeline.runtimes.quantize import Quantized, find_quantized, has_quantized
 from tracknet.pipeline.tracking.engine import Detector
+from tracknet.pipeline.weights import find_weights
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,20 @@ class ModelChoice:
 
     Attributes:
         weights: the weights file.
-        info: what it says of itself.
+        prepared: what it holds.
         runtime: nothing left to `auto`.
         quantized: the INT8 network, where the runtime wants one.
     """
 
     weights: Path
-    info: WeightsInfo
+    prepared: Prepared
     runtime: RuntimeChoice
     quantized: Quantized | None
 
     def detector(self, settings: TrackSettings) -> Detector:
         """The model in this process, ready to detect."""
-        model = load_model(self.weights)
         threshold = settings.detector.threshold
-        runtime = open_runtime(self.runtime, model, self.quantized, threshold=threshold)
+        runtime = open_runtime(self.runtime, self.prepared, self.quantized, threshold=threshold)
         return Detector(runtime, settings.detector)
 
 
@@ -43,7 +43,7 @@ def choose_model(settings: TrackSettings) -> ModelChoice:
 
     Raises:
         WeightsError: no such weights, or they cannot be read.
-        InputError: a runtime that cannot run here.
+        InputError: a runtime that cannot run here, or the model makes no heatmaps.
     """
     weights = find_weights(settings.weights)
     device = settings.device
@@ -52,4 +52,4 @@ def choose_model(settings: TrackSettings) -> ModelChoice:
     int8 = has_quantized(weights)
     runtime = resolve(settings.runtime, settings.precision, device, settings.batch, int8)
     quantized = find_quantized(weights) if runtime.precision == "int8" else None
-    return ModelChoice(weights, describe(weights), runtime, quantized)
+    return ModelChoice(weights, prepare(weights), runtime, quantized)

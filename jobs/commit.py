@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tracknet.jobs.game import game_tables
 from tracknet.jobs.plan import PlannedVideo, is_changed, message, video_from_row
 from tracknet.jobs.rows import candidates_of, trajectory_table
 from tracknet.pipeline.decoding.video import Video
@@ -237,6 +236,8 @@ class Committer:
             "decoder": "+".join(decoders),
             "time_base": str(video.time_base),
         }
+        from tracknet.jobs.game import game_tables  # PyTorch, while the model works
+
         self.store.publish(rows, manifest, metadata, game_tables(row, rows))
         self.totals.videos += 1
         log.debug("published %s: %d frames", row["source"], len(rows))

@@ -22,10 +22,11 @@ from tracknet.pipeline.datasets import (
 )
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.models.blocks import window_spec
-from tracknet.pipeline.models.checkpoint import find_weights, load_model, weights_hash
+from tracknet.pipeline.models.checkpoint import load_model
 from tracknet.pipeline.runtimes.choice import computes_bf16, resolve
 from tracknet.pipeline.runtimes.opening import open_runtime
 from tracknet.pipeline.runtimes.parity import GateResult, check_weights, middle, outcomes_of
+from tracknet.pipeline.runtimes.prepared import prepare
 from tracknet.pipeline.runtimes.quantize import (
     cache_path,
     has_quantized,
@@ -35,6 +36,7 @@ from tracknet.pipeline.runtimes.quantize import (
 from tracknet.pipeline.runtimes.recompute import RecomputingRuntime
 from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.spec import WindowSpec
+from tracknet.pipeline.weights import find_weights, weights_hash
 
 CALIBRATION_CLIPS = 24  # spread over the folder: decoding all of it would take longer than NNCF
 
@@ -134,7 +136,7 @@ def make_quantized(
     windows = (dataset[i].pictures for i in np.sort(drawn).tolist())
     record = {"clips": [str(clip.clip) for clip in clips], "seed": seed}
     quantized = quantize(model, windows, weights_hash(path), record)
-    runtime = open_runtime(resolve("openvino", "int8", "cpu"), model, quantized)
+    runtime = open_runtime(resolve("openvino", "int8", "cpu"), prepare(path), quantized)
     assert isinstance(runtime, RecomputingRuntime)
     result = GateResult.of(*outcomes_of([TorchRuntime(load_model(path)), runtime], checked))
     target = out or (cache_path(weights_hash(path)) if result.passed else None)
@@ -162,7 +164,7 @@ def check(
         device: as PyTorch names devices.
     """
     path = find_weights(weights)
-    spec = window_spec(load_model(path))
+    spec = prepare(path).spec
     if not precisions:
         able = {"int8": has_quantized(path), "bf16": computes_bf16(device)}
         precisions = ["fp32", *(name for name, can in able.items() if can)]

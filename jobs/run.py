@@ -27,7 +27,6 @@ from uuid import uuid4
 import pyarrow as pa
 
 from tracknet.jobs.commit import Committer, WorkError
-from tracknet.jobs.game import fill
 from tracknet.jobs.meters import RunMeter
 from tracknet.jobs.plan import (
     MACHINE_TRIES,
@@ -209,6 +208,8 @@ class Run:
                     start_s = self._seconds()
                     self._commit(todo, committer, work)
                     committed_s = self._seconds()
+            from tracknet.jobs.game import fill  # PyTorch, which nothing before it needs
+
             fill(self.store)  # where they are damaged, or an older version published the video
         except BaseException as error:
             ended = isinstance(error, Exception) and not isinstance(error, StoppedEarly)

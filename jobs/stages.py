@@ -42,6 +42,7 @@ from tracknet.schemas.tables import CANDIDATES
 
 if TYPE_CHECKING:
     from tracknet.pipeline.runtimes.choice import RuntimeChoice
+    from tracknet.pipeline.runtimes.prepared import Prepared
     from tracknet.pipeline.runtimes.quantize import Quantized
 
 CHUNK_ROW = pa.schema(
@@ -209,13 +210,11 @@ class ModelFiles:
     """What a model is loaded from, as it travels to the workers.
 
     Attributes:
-        name: what to call it in errors.
-        weights: content of the weights file.
+        prepared: the weights.
         quantized: the quantized network, where the runtime wants one.
     """
 
-    name: str
-    weights: bytes
+    prepared: Prepared
     quantized: Quantized | None
 
 
@@ -238,15 +237,12 @@ class DetectStage:
         choice: RuntimeChoice,
         threads: int,
     ) -> None:
-        # Only here: the workers that decode start in half the time without PyTorch.
-        from tracknet.pipeline.models.checkpoint import load_model_bytes
         from tracknet.pipeline.runtimes.opening import open_runtime
 
         self.notes = WorkNotes(notes)
         found: ModelFiles = ray.get(files)
-        model = load_model_bytes(found.weights, found.name)
         threshold = settings.detector.threshold
-        runtime = open_runtime(choice, model, found.quantized, threads or None, threshold)
+        runtime = open_runtime(choice, found.prepared, found.quantized, threads or None, threshold)
         self.detector = Detector(runtime, settings.detector)
         self.meter = StageMeter("model")
         self.node = node_name()

@@ -29,8 +29,6 @@ from tracknet.jobs.run import Maker, OnProgress, Run, Shards, TrackProgress, Tra
 from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.stages import DecodeStage, DetectStage, ModelFiles
 from tracknet.jobs.workers import Workers, share_out
-from tracknet.pipeline.models.blocks import window_spec
-from tracknet.pipeline.models.checkpoint import load_model
 from tracknet.schemas.folder import ResultKey
 from tracknet.schemas.store import Store
 
@@ -81,7 +79,7 @@ def track(
         StoppedEarly: at the deadline, or where too many sources have trouble.
     """
     chosen = choose_model(settings)
-    spec = window_spec(load_model(chosen.weights))
+    spec = chosen.prepared.spec
     stride = settings.detector.stride_for(spec)
     on_gpu = chosen.runtime.device != "cpu"
     nodes = cluster_nodes()
@@ -92,13 +90,13 @@ def track(
         chunk_frames=settings.chunk_frames or (GPU_CHUNK if on_gpu else CHUNK),
     )
     network = chosen.quantized.hash if chosen.quantized else None
-    key = ResultKey(chosen.info.hash, settings.deciding(stride, chosen.runtime, network))
+    key = ResultKey(chosen.prepared.hash, settings.deciding(stride, chosen.runtime, network))
     maker = Maker(
         key=key,
         spec=spec,
         stride=stride,
         weights=chosen.weights,
-        arch=chosen.info.arch,
+        arch=chosen.prepared.arch,
         runtime=chosen.runtime.name,
         models=workers.models,
         versions=versions(),
@@ -122,8 +120,7 @@ class _Pools:
     def open(self, store: Store) -> Iterator[Work]:
         """Start or join a Ray; gives what sends shards through it."""
         with ray_session(self.workers.decode + self.workers.models, self._queue_bytes()):
-            weights, quantized = self.chosen.weights, self.chosen.quantized
-            files = ray.put(ModelFiles(str(weights), weights.read_bytes(), quantized))
+            files = ray.put(ModelFiles(self.chosen.prepared, self.chosen.quantized))
             notes = notes_folder(store.root)
             try:
                 yield lambda shards: self._stream(store.root, notes, shards, files)

@@ -1,9 +1,29 @@
 """Models with random weights that still see something."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
 from tracknet.pipeline.models import build
+from tracknet.pipeline.runtimes.openvino_runtime import to_openvino
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A model that is in no file, as `pipeline.runtimes.prepared.Prepared` is of one in a file."""
+
+    module: nn.Module
+
+    @property
+    def spec(self):
+        return self.module.spec
+
+    def model(self):
+        return self.module
+
+    def network(self, batch=1):
+        return to_openvino(self.module, batch)
 
 
 def seeing(arch, config, height, width):

@@ -15,14 +15,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tracknet.pipeline.errors import InputError, WeightsError
-from tracknet.pipeline.models import BUILDERS, build, checkpoint
+from tracknet.pipeline.models import BUILDERS, build
 from tracknet.pipeline.models.checkpoint import (
     describe,
     load_model,
     load_model_bytes,
     save_model,
-    weights_hash,
 )
+from tracknet.pipeline.weights import weights_hash
 
 TINY = {"width": 1 / 16}
 
@@ -108,7 +108,7 @@ def test_weights_that_are_no_numbers_are_refused(weights: Path, value: float) ->
 
 
 def test_shipped_names(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "SHIPPED", weights.parent)
+    monkeypatch.setattr("tracknet.pipeline.weights.SHIPPED", weights.parent)
     assert describe("tiny").hash == weights_hash(weights)
     with pytest.raises(WeightsError, match=r"no weights 'huge'.*neither a file nor one of: tiny"):
         load_model("huge")

@@ -11,13 +11,15 @@ import pytest
 from tests.runs import ROOT
 
 # What each room may import, besides itself.
-DECODING = MODELS = TRACKING = SCORING = {"pipeline.errors", "pipeline.spec", "schemas.files"}
+DECODING = TRACKING = SCORING = {"pipeline.errors", "pipeline.spec", "schemas.files"}
+MODELS = {*DECODING, "pipeline.weights"}
 EVENTS = {"pipeline.errors", "schemas.files"}
 DATASETS = {*DECODING, "pipeline.decoding", "pipeline.scoring", "pipeline.tracking"}
-RUNTIMES = {*DATASETS, "pipeline.models", "pipeline.datasets"}
+RUNTIMES = {*DATASETS, "pipeline.weights", "pipeline.models", "pipeline.datasets"}
 PIPELINE = {
     "pipeline.errors": set(),
     "pipeline.spec": {"pipeline.errors"},
+    "pipeline.weights": {"pipeline.errors"},
     "pipeline.decoding": DECODING,
     "pipeline.models": MODELS,
     "pipeline.tracking": TRACKING,
@@ -116,9 +118,9 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
-def test_decode_workers_load_no_pytorch():
-    code = (
-        "import sys, tracknet.jobs.stages; print(sorted({'torch', 'openvino'} & set(sys.modules)))"
-    )
+def test_pytorch_is_loaded_only_where_it_computes():
+    """It takes seconds: neither the driver nor a worker with an OpenVINO network waits for it."""
+    modules = "tracknet.jobs.track, tracknet.jobs.stages, tracknet.pipeline.runtimes.opening"
+    code = f"import sys, {modules}; print(sorted({{'torch', 'openvino'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.models import InMemory
 from tests.runs import rows, run
 from tracknet.pipeline.errors import InputError, WeightsError
 from tracknet.pipeline.models import build
-from tracknet.pipeline.models.checkpoint import save_model, weights_hash
+from tracknet.pipeline.models.checkpoint import save_model
 from tracknet.pipeline.runtimes.choice import RuntimeChoice, computes_bf16
 from tracknet.pipeline.runtimes.opening import open_runtime
 from tracknet.pipeline.runtimes.openvino_runtime import OpenVinoRuntime, to_openvino
@@ -27,6 +28,7 @@ from tracknet.pipeline.runtimes.recompute import RecomputingRuntime, around, unc
 from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.scoring.metrics import Counts
 from tracknet.pipeline.synth import SynthConfig, write_dataset
+from tracknet.pipeline.weights import weights_hash
 
 pytest.importorskip("nncf", reason="quantizing needs NNCF: pip install '.[quantize]'")
 openvino = pytest.importorskip("openvino")
@@ -174,7 +176,7 @@ def test_beside_the_weights_and_close_to_pytorch(tiny, tmp_path):
     openvino.save_model(network, tmp_path / "v5.int8.xml", compress_to_fp16=False)
     assert has_quantized(weights)
     found = replace(find_quantized(weights), margin=0.0)
-    heatmaps = open_runtime(INT8, model, found)(windows[:1])
+    heatmaps = open_runtime(INT8, InMemory(model), found)(windows[:1])
     assert 0 < abs(heatmaps - expected[:1]).max() < 0.02
     assert not list(tmp_path.glob(".*"))
 
@@ -182,7 +184,7 @@ def test_beside_the_weights_and_close_to_pytorch(tiny, tmp_path):
 def test_what_cannot_be_quantized_or_opened(tiny):
     model, _, quantized, _ = tiny
     with pytest.raises(InputError, match="takes 1 window"):
-        open_runtime(replace(INT8, batch=2), model, quantized)
+        open_runtime(replace(INT8, batch=2), InMemory(model), quantized)
     with pytest.raises(InputError, match="at least one window"):
         quantize(model, [], "", {})
 
@@ -192,15 +194,15 @@ def test_what_cannot_be_quantized_or_opened(tiny):
 def test_uncertain_windows_are_recomputed_in_float32(tiny, floats):
     model, windows, quantized, expected = tiny
     int8 = replace(INT8, floats=floats)
-    certain = open_runtime(int8, model, replace(quantized, margin=0.0))
+    certain = open_runtime(int8, InMemory(model), replace(quantized, margin=0.0))
     quick = np.concatenate([certain(window[None]) for window in windows])
     wary = replace(quantized, margin=0.1)
     threshold = float(quick.max(axis=(2, 3)).min())
-    runtime = open_runtime(int8, model, wary, threshold=threshold)
+    runtime = open_runtime(int8, InMemory(model), wary, threshold=threshold)
     found = np.concatenate([runtime(window[None]) for window in windows])
     assert (runtime.recomputed, runtime.windows) == (6, 6)
     assert abs(found - expected).max() < 2e-5 < abs(quick - expected).max()
-    content = open_runtime(int8, model, wary, threshold=0.99)
+    content = open_runtime(int8, InMemory(model), wary, threshold=0.99)
     np.testing.assert_array_equal(content(windows[:2]), quick[:2])
     assert (content.recomputed, content.windows) == (0, 2)
 
@@ -211,7 +213,7 @@ def test_only_uncertain_windows_are_recomputed(tiny):
     fast = OpenVinoRuntime(to_openvino(random_model(1)), model.spec, threads=2)
     quick = np.concatenate([fast(window[None]) for window in windows])
     threshold = float(np.median(quick.max(axis=(1, 2, 3))))
-    runtime = RecomputingRuntime(fast, model, 0.02, threshold)
+    runtime = RecomputingRuntime(fast, to_openvino(model), 0.02, threshold)
     pairs = [runtime(windows[i : i + 2]) for i in range(0, 6, 2)]
     unsure = [any(uncertain(h, *around(threshold, 0.02)) for h in window) for window in quick]
     assert 0 < sum(unsure) < 6
@@ -225,7 +227,7 @@ def test_only_uncertain_windows_are_recomputed(tiny):
 def test_margin_covers_the_distance_of_calibration(tiny):
     """Of the heatmaps that are closest to the threshold, 75 % lie within the margin."""
     model, windows, quantized, expected = tiny
-    found = open_runtime(INT8, model, replace(quantized, margin=0.0))
+    found = open_runtime(INT8, InMemory(model), replace(quantized, margin=0.0))
     highest = np.stack([found(window[None])[0] for window in windows]).max(axis=(2, 3)).ravel()
     reference = expected.max(axis=(2, 3)).ravel()
     error = abs(np.log(highest / (1 - highest)) - np.log(reference / (1 - reference)))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.models import seeing
+from tests.models import InMemory, seeing
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.models import build
 from tracknet.pipeline.runtimes import choice as choices
@@ -61,7 +61,8 @@ def peaks(runtime, clip, peak="contour"):
 def test_openvino_agrees_with_pytorch(clip, arch, config):
     model = tiny(arch, config)
     expected, expected_peaks = peaks(TorchRuntime(model), clip)
-    found, found_peaks = peaks(open_runtime(resolve("openvino", "fp32", "cpu"), model), clip)
+    runtime = open_runtime(resolve("openvino", "fp32", "cpu"), InMemory(model))
+    found, found_peaks = peaks(runtime, clip)
     difference = max(float(abs(found[f] - expected[f]).max()) for f in expected)
     assert difference <= BOUND.get(arch, 2e-5)
     assert any(expected_peaks)
@@ -89,7 +90,7 @@ def test_half_precision_comes_close(clip):
     found = TorchRuntime(model, precision="bf16")(window)
     assert found.dtype == np.float32
     assert 0 < abs(found - expected).max() < 0.1
-    found = open_runtime(resolve("openvino", "bf16", "cpu"), model)(window)
+    found = open_runtime(resolve("openvino", "bf16", "cpu"), InMemory(model))(window)
     assert found.dtype == np.float32
     assert abs(found - expected).max() < 0.1  # float32, where the CPU knows no bfloat16
 
@@ -114,7 +115,7 @@ def test_a_gpu_sees_what_a_cpu_sees(clip, monkeypatch, precision, arch, config, 
         monkeypatch.setattr(torch_runtime, "find_spec", lambda name: None)
     expected, expected_peaks = peaks(TorchRuntime(tiny(arch, config)), clip, peak)
     choice = resolve("torch", precision.split()[0], "cuda", batch=2)
-    runtime = open_runtime(choice, tiny(arch, config))
+    runtime = open_runtime(choice, InMemory(tiny(arch, config)))
     found, found_peaks = peaks(runtime, clip, peak)
     assert max(float(abs(found[f] - expected[f]).max()) for f in expected) < 0.01
     assert [p is None for p in found_peaks] == [p is None for p in expected_peaks]

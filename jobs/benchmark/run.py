@@ -41,11 +41,12 @@ from tracknet.pipeline.decoding.video import Video
 from tracknet.pipeline.errors import InputError, WeightsError
 from tracknet.pipeline.models import BUILDERS, build
 from tracknet.pipeline.models.blocks import window_spec
-from tracknet.pipeline.models.checkpoint import describe, find_weights, load_model, save_model
+from tracknet.pipeline.models.checkpoint import describe, load_model, save_model
 from tracknet.pipeline.models.complexity import model_card
 from tracknet.pipeline.models.v2 import V2Config
 from tracknet.pipeline.runtimes.choice import RuntimeChoice, resolve
 from tracknet.pipeline.runtimes.opening import open_runtime
+from tracknet.pipeline.runtimes.prepared import prepare
 from tracknet.pipeline.runtimes.quantize import (
     beside,
     find_quantized,
@@ -56,6 +57,7 @@ from tracknet.pipeline.runtimes.quantize import (
 from tracknet.pipeline.runtimes.recompute import RecomputingRuntime
 from tracknet.pipeline.synth import SynthConfig, write_dataset
 from tracknet.pipeline.tracking.engine import DetectorSettings, Runtime
+from tracknet.pipeline.weights import find_weights
 
 CLIP_FRAMES = 120  # drawn once; longer videos repeat it
 MODEL_WINDOWS = 8  # that a model is timed on
@@ -325,7 +327,7 @@ class _Benchmark:
 
     def _open(self, choice: RuntimeChoice) -> Runtime:
         quantized = find_quantized(self.weights) if choice.precision == "int8" else None
-        return open_runtime(choice, load_model(self.weights), quantized)
+        return open_runtime(choice, prepare(self.weights), quantized)
 
     # ---- together --------------------------------------------------------------------------
 

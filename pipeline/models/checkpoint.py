@@ -33,12 +33,10 @@ from torch import Tensor, nn
 
 from tracknet.pipeline.errors import InputError, WeightsError
 from tracknet.pipeline.models import arch_of, build
+from tracknet.pipeline.weights import find_weights
 from tracknet.schemas.files import whole_file
 
 FORMAT_VERSION = 1
-SUFFIX = ".safetensors"
-FOREIGN_SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".bin", ".pkl")
-SHIPPED = Path(__file__).parent / "weights"
 
 HEADER_LENGTH_BYTES = 8  # safetensors: little-endian length of the JSON header, then the header
 KEYS_NAMED = 8  # keys an error message lists before it says "and N more"
@@ -140,37 +138,6 @@ def describe(name_or_path: str | Path) -> WeightsInfo:
         training=_from_json(metadata, "training", path.name),
         metrics=_from_json(metadata, "metrics", path.name),
     )
-
-
-def weights_hash(name_or_path: str | Path) -> str:
-    """SHA-256 of a weights file, in hex."""
-    return hashlib.sha256(find_weights(name_or_path).read_bytes()).hexdigest()
-
-
-def shipped_names() -> list[str]:
-    """Names of the weights that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}"))
-
-
-def find_weights(name_or_path: str | Path) -> Path:
-    """The file of a path or of a shipped name.
-
-    Raises:
-        WeightsError: there is none, or it is a PyTorch checkpoint.
-    """
-    path = Path(name_or_path)
-    shipped = SHIPPED / f"{name_or_path}{SUFFIX}"
-    if path.suffix in FOREIGN_SUFFIXES:
-        raise WeightsError(
-            f"{path} is a PyTorch checkpoint; make it a weights file first: "
-            f"tracknet weights convert {path} --arch NAME --out {path.with_suffix(SUFFIX).name}"
-        )
-    if path.is_file():
-        return path
-    if path.name == str(name_or_path) and shipped.is_file():
-        return shipped
-    names = ", ".join(shipped_names()) or "none in this installation"
-    raise WeightsError(f"no weights {str(name_or_path)!r}: neither a file nor one of: {names}")
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> None:

@@ -20,8 +20,11 @@ This module imports no PyTorch at its top: the command line asks it.
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from tracknet.pipeline.errors import InputError
 
@@ -147,6 +150,9 @@ def computes_bf16(device: str) -> bool:
 
 
 def _cpu_abilities() -> dict[str, bool]:
+    with suppress(OSError):  # Linux says it without PyTorch, which takes seconds to load
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        return dict.fromkeys(flags[1].split(), True) if flags else {}
     import torch
 
     able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # 2.11 cannot tell

@@ -1,6 +1,7 @@
 """From a choice to a runtime that is ready to be called.
 
-    runtime = open_runtime(resolve("auto", "auto", "cpu"), model)
+    prepared = prepare("v5.safetensors")
+    runtime = open_runtime(resolve("auto", "auto", "cpu"), prepared)
     heatmaps = runtime(pictures)      # uint8 [batch, P, H, W, 3] -> float32 [batch, targets, H, W]
     balls = runtime.peaks(heatmaps[0], "centroid", 0.5, limit=1)
 
@@ -10,21 +11,18 @@ the same kernels.  On a GPU heatmaps stay there, and peaks are found from the pi
 
 from __future__ import annotations
 
-from torch import nn
-
 from tracknet.pipeline.errors import InputError
-from tracknet.pipeline.models.blocks import window_spec
 from tracknet.pipeline.runtimes.choice import RuntimeChoice
-from tracknet.pipeline.runtimes.openvino_runtime import OpenVinoRuntime, to_openvino
+from tracknet.pipeline.runtimes.openvino_runtime import OpenVinoRuntime
+from tracknet.pipeline.runtimes.prepared import Prepared
 from tracknet.pipeline.runtimes.quantize import Quantized
 from tracknet.pipeline.runtimes.recompute import RecomputingRuntime
-from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.tracking.engine import Runtime
 
 
 def open_runtime(
     choice: RuntimeChoice,
-    model: nn.Module,
+    prepared: Prepared,
     quantized: Quantized | None = None,
     threads: int | None = None,
     threshold: float = 0.5,
@@ -33,21 +31,25 @@ def open_runtime(
 
     Args:
         choice: from `resolve`.
-        model: a heatmap model; it is moved to the device.
+        prepared: the weights.
         quantized: from `pipeline.runtimes.quantize`, for INT8.
         threads: for the model on a CPU; None takes all cores.
         threshold: probability that a ball must exceed; INT8 results close to it are recomputed.
 
     Raises:
-        InputError: the model makes no heatmaps, or the quantized network has another batch.
+        InputError: the quantized network has another batch.
     """
     if choice.runtime == "torch":
+        from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
+
+        model = prepared.model()
         return TorchRuntime(model, choice.device, choice.batch, choice.precision, threads)
-    spec = window_spec(model)
+    spec = prepared.spec
     if choice.precision != "int8":
-        return OpenVinoRuntime(to_openvino(model, choice.batch), spec, threads, choice.precision)
+        network = prepared.network(choice.batch)
+        return OpenVinoRuntime(network, spec, threads, choice.precision)
     assert quantized is not None
     fast = OpenVinoRuntime(quantized.network(), spec, threads, choice.floats)
     if fast.each != choice.batch:
         raise InputError(f"batch {choice.batch}: the quantized network takes {fast.each} window(s)")
-    return RecomputingRuntime(fast, model, quantized.margin, threshold, threads)
+    return RecomputingRuntime(fast, prepared.network(), quantized.margin, threshold, threads)

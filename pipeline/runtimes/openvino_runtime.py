@@ -1,5 +1,7 @@
 """A model computed by OpenVINO, on a CPU.
 
+PyTorch is loaded only to convert a model (`pipeline.runtimes.prepared` keeps what comes out).
+
 network = to_openvino(load_model("v5.safetensors"))
 runtime = OpenVinoRuntime(network, spec, threads=2)
 """
@@ -12,16 +14,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
-from tracknet.pipeline.models.blocks import FromBytes, window_spec
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.engine import Heatmaps
 from tracknet.pipeline.tracking.peaks import Peak, PeakMode, find_candidates
 
 if TYPE_CHECKING:
     import openvino
+    from torch import nn
 
 CPU_STREAMS = 4  # calls side by side, at most; each has memory of its own
 
@@ -35,6 +35,9 @@ def to_openvino(model: nn.Module, batch: int = 1) -> openvino.Model:
         InputError: the model makes no heatmaps.
     """
     import openvino
+    import torch
+
+    from tracknet.pipeline.models.blocks import FromBytes, window_spec
 
     spec = window_spec(model)
     pictures = torch.zeros(batch, spec.pictures, spec.height, spec.width, 3, dtype=torch.uint8)

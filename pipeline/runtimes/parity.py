@@ -26,6 +26,7 @@ from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.models.checkpoint import load_model
 from tracknet.pipeline.runtimes.choice import RuntimeChoice
 from tracknet.pipeline.runtimes.opening import open_runtime
+from tracknet.pipeline.runtimes.prepared import prepare
 from tracknet.pipeline.runtimes.quantize import find_quantized
 from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.scoring.metrics import Counts, score_clip
@@ -92,7 +93,7 @@ def check_weights(
     candidates = []
     for choice in choices:
         quantized = find_quantized(weights) if choice.precision == "int8" else None
-        candidates.append(open_runtime(choice, load_model(weights), quantized))
+        candidates.append(open_runtime(choice, prepare(weights), quantized))
     reference = TorchRuntime(load_model(weights), choices[0].device)
     expected, *found = outcomes_of([reference, *candidates], clips)
     return {

@@ -37,17 +37,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
-from torch import nn
 
 from tracknet.pipeline.errors import InputError, WeightsError
-from tracknet.pipeline.models.blocks import window_spec
-from tracknet.pipeline.models.checkpoint import weights_hash
 from tracknet.pipeline.runtimes.choice import openvino_available
 from tracknet.pipeline.runtimes.openvino_runtime import OpenVinoRuntime, to_openvino
+from tracknet.pipeline.weights import weights_hash
 from tracknet.schemas.files import whole_file
 
 if TYPE_CHECKING:
     import openvino
+    from torch import nn
 
 SUFFIX = ".int8.xml"
 # What stays in float, by names in the network, which are those of the modules: what sees
@@ -142,6 +141,8 @@ def quantize(
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow),
         )
     if margin is None:
+        from tracknet.pipeline.models.blocks import window_spec
+
         spec = window_spec(model)
         margin = _margin(
             *(_highest_logits(OpenVinoRuntime(n, spec), batches) for n in (float_network, network))

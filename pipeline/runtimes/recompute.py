@@ -4,18 +4,22 @@ Quantization moves every logit a little, so where one lies close to the threshol
 whether there is a ball, or which of two spots is the ball.  A result is *uncertain* when a
 threshold a margin lower or higher would find another ball.
 
-    runtime = RecomputingRuntime(OpenVinoRuntime(quantized.network(), spec), model, margin, 0.5)
+    fast = OpenVinoRuntime(quantized.network(), spec)
+    runtime = RecomputingRuntime(fast, to_openvino(model), margin, 0.5)
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 
-from tracknet.pipeline.runtimes.openvino_runtime import OpenVinoRuntime, to_openvino
+from tracknet.pipeline.runtimes.openvino_runtime import OpenVinoRuntime
 from tracknet.pipeline.tracking.peaks import find_peak
+
+if TYPE_CHECKING:
+    import openvino
 
 MOVED = 2  # px at network size: half of the tolerance of published figures
 
@@ -30,7 +34,7 @@ class RecomputingRuntime:
 
     Args:
         quantized: computes the INT8 network.
-        model: the float model.
+        network: the float network, with a batch of 1.
         margin: how far logits may be off; see `pipeline.runtimes.quantize.Quantized`.
         threshold: probability that a ball must exceed.
         threads: for recomputing; None takes all cores.
@@ -39,7 +43,7 @@ class RecomputingRuntime:
     def __init__(
         self,
         quantized: OpenVinoRuntime,
-        model: nn.Module,
+        network: openvino.Model,
         margin: float,
         threshold: float,
         threads: int | None = None,
@@ -47,7 +51,7 @@ class RecomputingRuntime:
         self.spec, self.batch, self.peaks = quantized.spec, quantized.batch, quantized.peaks
         self._quantized = quantized
         # Uncertain windows mostly come alone, so all threads work on one.
-        self._exact = OpenVinoRuntime(to_openvino(model), self.spec, threads, streams=1)
+        self._exact = OpenVinoRuntime(network, self.spec, threads, streams=1)
         self._bounds = around(threshold, margin)
         self.windows = self.recomputed = 0
 
