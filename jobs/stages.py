@@ -12,6 +12,7 @@ model fails yields a row with `model_error` instead of its frames.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -242,7 +243,9 @@ class DetectStage:
         self.notes = WorkNotes(notes)
         found: ModelFiles = ray.get(files)
         threshold = settings.detector.threshold
-        runtime = open_runtime(choice, found.prepared, found.quantized, threads or None, threshold)
+        runtime = open_runtime(
+            choice, found.prepared, found.quantized, threads or os.cpu_count(), threshold
+        )
         self.detector = Detector(runtime, settings.detector)
         self.meter = StageMeter("model")
         self.node = node_name()

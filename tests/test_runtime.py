@@ -96,6 +96,7 @@ def test_half_precision_comes_close(clip):
 
 
 @pytest.mark.slow  # the compiler takes a minute
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # PyTorch's own
 def test_compiled_is_the_same_model(clip):
     model = tiny("v5", {})
     windows = np.stack([clip[:3], clip[3:6]])
