@@ -27,7 +27,7 @@ def video(frames=90, clock=True):
             "duration_s": duration}  # fmt: skip
 
 
-def rows_of(xy, clock=True):
+def rows_of(xy, clock=True, cuts=()):
     seen = ~np.isnan(xy[:, 0])
     columns = {
         "video_id": [ID] * len(xy),
@@ -39,6 +39,8 @@ def rows_of(xy, clock=True):
         "visible": seen,
         **{name: pa.array(xy[:, i], from_pandas=True) for i, name in enumerate(("x_px", "y_px"))},
         **dict.fromkeys(("x_norm", "y_norm", "score"), pa.nulls(len(xy), pa.float32())),
+        "shot": np.searchsorted(cuts, np.arange(len(xy)), side="right"),
+        "view": ["rally"] * len(xy),
     }
     return pa.table({name: columns[name] for name in TRAJECTORIES.names}).cast(TRAJECTORIES)
 
@@ -61,7 +63,9 @@ def test_times_are_those_of_the_moment_itself(clock):
 
 def test_a_video_without_a_ball_has_empty_tables():
     tables = game_tables(video(), rows_of(np.full((90, 2), np.nan)))
-    assert [len(table) for table in tables.values()] == [0, 0]
+    assert {name: len(table) for name, table in tables.items()} == {
+        "events": 0, "rallies": 0, "shots": 1,
+    }  # fmt: skip
 
 
 def test_rate_of_a_video_without_a_clock():
@@ -140,7 +144,7 @@ def test_events_of_a_results_folder_are_scored_against_labels(tmp_path):
         for frame in (21, 44, 60, 80)
     ]  # fmt: skip
     derived = {"events": pa.Table.from_pylist(events, DERIVED["events"]),
-               "rallies": DERIVED["rallies"].empty_table()}  # fmt: skip
+               **{name: DERIVED[name].empty_table() for name in ("rallies", "shots")}}  # fmt: skip
     command = ("events", "score", tmp_path / "labelled", "--hits", tmp_path / "hits.csv")
     command += ("--tables", store.root, "--json")
     missing = run(*command)
