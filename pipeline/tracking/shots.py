@@ -222,7 +222,7 @@ def views_of(
     """
     spans = list(pairwise((0, *cuts, len(decoded))))
     typical = np.stack([_typical(thumbnails[a:b][decoded[a:b]]) for a, b in spans])
-    alike = typical @ typical.T >= _ALIKE
+    alike = (typical @ typical.T >= _ALIKE) | np.eye(len(spans), dtype=np.bool_)
     balls = np.array([seen[a:b].sum() for a, b in spans])
     frames = np.array([b - a for a, b in spans])
     weight = alike @ np.column_stack([balls, frames])
