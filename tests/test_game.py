@@ -154,5 +154,6 @@ def test_events_of_a_results_folder_are_scored_against_labels(tmp_path):
         store.publish(rows, manifest_of(made.video_id, "c1.mp4"), {}, derived)
     done = run(*command)
     assert done.returncode == 0, done.stderr
-    hits = next(one for one in json.loads(done.stdout) if one["kind"] == "hit")
-    assert (hits["labels"], hits["found"], hits["right"]) == (3, 4, 2)
+    hits = [one for one in json.loads(done.stdout) if (one["game"], one["kind"]) == ("all", "hit")]
+    assert {(one["labels"], one["found"]) for one in hits} == {(3, 4)}
+    assert {one["within"]: one["right"] for one in hits} == {1: 2, 3: 2, 5: 3}

@@ -1,5 +1,7 @@
 """Camera shots: cuts and fades are found, flashes and pans are none, and balls stay within."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -161,8 +163,8 @@ def no_bridge_over(rows, cuts):
 
 @pytest.fixture(scope="module")
 def made(rallies, tmp_path_factory):
-    """A reel of 15 s as a video."""
-    reel = reels.join(rallies, FADES)
+    """A reel of 7 s as a video."""
+    reel = reels.join(rallies[:4], FADES[:3])
     return reels.write(tmp_path_factory.mktemp("reel") / "reel.mp4", reel.pictures), reel.cuts
 
 
@@ -179,6 +181,13 @@ def test_shots_do_not_depend_on_shards(made, tiny_weights, tmp_path):
     assert score(shots["first_frame"][1:].tolist(), cuts) >= 0.95
     rows = tracknet.read(tmp_path / "2")
     assert no_bridge_over(rows, shots["first_frame"][1:])
+    labels = tmp_path / "cuts.csv"
+    labels.write_text("clip,frame\n" + "".join(f"reel,{round(cut)}\n" for cut in cuts))
+    done = run("events", "cuts", tmp_path / "2", "--labels", labels, "--json")
+    assert done.returncode == 0, done.stderr
+    assert {(row["labels"], row["f1"] >= 0.95) for row in json.loads(done.stdout)} == {
+        (len(cuts), True)
+    }
     found = tracknet.find(path, weights=str(tiny_weights), runtime="torch")
     assert found["shot"].equals(rows["shot"])
     assert found["view"].equals(rows["view"])

@@ -42,8 +42,9 @@ _LEAST = 2  # frames of a shot
 _CHANGE = 0.35  # difference of two pictures, 1.4 where they have nothing in common
 _STANDS_OUT = 2.0  # times what differs around
 _FADES_S = (0.27, 0.45)  # half of the spans that are looked at
-_FADE_CHANGE = 0.45  # from its first to its last frame
-_UNEXPLAINED = 0.03  # of the squared change, in four of five frames of a fade
+_FADE_CHANGE = 0.4  # from its first to its last frame
+_UNEXPLAINED = 0.1  # of the squared change, at most, in four of five frames of a fade
+_SLOPE = 1 / 6  # a small change must be explained better: a slow pan nearly is
 _FLAT = 8.0  # levels; a picture of less contrast is passed over
 _BLOCK = 4096  # frames that are compared at once
 _SAMPLES = 25  # frames of a shot that stand for its view
@@ -183,15 +184,17 @@ def _fades(
         return found
     steps = np.arange(2 * span + 1)
     at = np.arange(n)[:, None]
-    near = _difference(likeness[:n, 2 * span]) >= _FADE_CHANGE
-    at = at[near]
+    change = _difference(likeness[:n, 2 * span])
+    near = change > _FADE_CHANGE
+    at, change = at[near], change[near]
     ab = likeness[at, 2 * span]
     sa, sb = likeness[at, steps], likeness[at + steps, 2 * span - steps]
     p, q = (sa - ab * sb) / (1 - ab**2), (sb - ab * sa) / (1 - ab**2)
-    unexplained = np.quantile(1 - p * sa - q * sb, 0.8, axis=1) / (2 - 2 * ab[:, 0])
+    unexplained = np.quantile(1 - p * sa - q * sb, 0.8, axis=1) / change**2
+    mixed = unexplained <= np.minimum(_UNEXPLAINED, _SLOPE * (change - _FADE_CHANGE))
     lead = p / contrast[at] - q / contrast[at + 2 * span]
     turns = (lead[:, span - 2] >= 0) & (lead[:, span + 1] < 0)
-    found[span : span + n][near] = turns & (unexplained <= _UNEXPLAINED)
+    found[span : span + n][near] = turns & mixed
     return found
 
 
