@@ -34,7 +34,7 @@ def thumbnails_in(staged: pa.Table) -> NDArray[np.uint8]:
     """The thumbnails of all frames of a video, uint8 [N, 432]; anything where a frame has none."""
     values = staged["thumbnail"].combine_chunks().fill_null(bytes(THUMBNAIL_BYTES))
     pixels = np.frombuffer(values.buffers()[-1] or b"", np.uint8)
-    return pixels[: len(staged) * THUMBNAIL_BYTES].reshape(-1, THUMBNAIL_BYTES)
+    return pixels.reshape(-1, THUMBNAIL_BYTES)[values.offset : values.offset + len(values)]
 
 
 def places_of(rows: pa.Table) -> NDArray[np.float64]:

@@ -102,6 +102,22 @@ def test_results_of_an_older_version_get_events(with_row):
     assert "events of 0 videos" in run("events", "find", with_row.root).stdout
 
 
+def test_cuts_are_scored_in_videos_that_the_labels_name(with_row, tmp_path):
+    labels = tmp_path / "cuts.csv"
+    labels.write_text("clip,frame\na,\n")
+    command = ("events", "cuts", with_row.root, "--labels", labels, "--json")
+    missing = run(*command)
+    assert (missing.returncode, "no camera shots of a" in missing.stderr) == (2, True)
+    with with_row.lock():
+        fill(with_row)
+    clip, together = json.loads(run(*command).stdout)
+    assert (clip["game"], clip["labels"], clip["found"], clip["f1"]) == ("a", 0, 0, None)
+    assert together["game"] == "all"
+    labels.write_text("clip,frame\na.mp4,7\n")
+    clip, _ = json.loads(run(*command).stdout)
+    assert (clip["labels"], clip["right"], clip["recall"]) == (1, 0, 0)
+
+
 def test_damaged_events_are_named_and_made_again(with_row):
     with with_row.lock():
         fill(with_row)

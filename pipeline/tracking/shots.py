@@ -37,6 +37,7 @@ RALLY, OTHER = "rally", "other"
 THUMBNAIL_BYTES = 16 * 9 * 3
 
 _WIDTH, _HEIGHT = 16, 9
+_FASTEST = 120.0  # frames per second; clocks may be broken
 _GROUP_S = 1 / 6  # frames before and behind a hard cut; longer than a flash
 _LEAST = 2  # frames of a shot
 _CHANGE = 0.35  # difference of two pictures, 1.4 where they have nothing in common
@@ -102,6 +103,7 @@ def find_cuts(thumbnails: Thumbnails, decoded: NDArray[np.bool_], fps: float) ->
     parts = [thumbnails[first : first + _BLOCK].std(1, dtype=np.float32) for first in blocks]
     contrast = np.concatenate([*parts, np.zeros(0)]) * decoded
     frames = np.flatnonzero(contrast >= _FLAT)
+    fps = min(fps, _FASTEST)
     group = max(3, round(_GROUP_S * fps))
     spans = [max(4, round(seconds * fps)) for seconds in _FADES_S]
     margin = 2 * max(group, *spans)
