@@ -1,4 +1,4 @@
-"""Hits and bounces: found in results, and a network for them trained and scored."""
+"""Hits, bounces and cuts: found in results and scored; and a network for events trained."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import click
 from tracknet.commands.options import as_json, options, results_argument
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracknet.jobs.events import EventScore
     from tracknet.pipeline.events.labels import LabelledPath
 
 data_options = options(
@@ -97,10 +100,12 @@ def train(
 )
 @click.option(
     "--tolerance",
+    "tolerances",
     type=click.IntRange(min=0),
-    default=3,
+    multiple=True,
+    default=(1, 3, 5),
     show_default=True,
-    help="Frames that an event may be away from its label.",
+    help="Frames that an event may be away from its label; may be given several times.",
 )
 @as_json
 def score(
@@ -112,25 +117,23 @@ def score(
     weights: Path | None,
     tables: Path | None,
     folds: int | None,
-    tolerance: int,
+    tolerances: tuple[int, ...],
     as_json: bool,
 ) -> None:
     """Score a network on DATA, or cross-validate over its games.
 
-    One event counts for one label.  "F1 once" takes labels of one kind in frames that follow each
-    other as one event.
+    One event counts for one label.  The interval, 95 % of F1, is over clips.  "F1 once" takes
+    labels of one kind in frames that follow each other as one event.
 
     \b
     tracknet events score tennis.csv --folds 5
     tracknet events score labelled/ --split test
     tracknet events score labelled/ --split test --tables tables/
     """
-    import json
-
     import torch
 
-    from tracknet.commands.console import print_table, progress
-    from tracknet.jobs.events import cross_validate, found_by, found_in, score_events, totals
+    from tracknet.commands.console import progress
+    from tracknet.jobs.events import cross_validate, found_by, found_in, score_events
     from tracknet.pipeline.events.model import load_net
     from tracknet.pipeline.events.training import EventTraining
     from tracknet.schemas.store import Store
@@ -143,32 +146,80 @@ def score(
         settings = EventTraining(steps=steps, seed=seed)
         with progress("training") as report:
             scores = cross_validate(
-                paths, settings, folds, tolerance, lambda done, total: report(done, total, "steps")
+                paths, settings, folds, tolerances, lambda done, total: report(done, total, "steps")
             )
     else:
         net = load_net(weights) if weights else None
         found = found_in(Store(tables)) if tables else found_by(net)
-        scores = score_events(paths, found, tolerance)
+        scores = score_events(paths, found, tolerances)
+    _print_scores(scores, as_json)
+
+
+@events.command()
+@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--labels",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV `clip,frame`: a video, and the first frame behind a cut; without a frame "
+    "for a video that has no cut.",
+)
+@click.option(
+    "--tolerance",
+    "tolerances",
+    type=click.IntRange(min=0),
+    multiple=True,
+    default=(2,),
+    show_default=True,
+    help="Frames that a cut may be away from its label; may be given several times.",
+)
+@as_json
+def cuts(out: Path, labels: Path, tolerances: tuple[int, ...], as_json: bool) -> None:
+    """Score the camera cuts of a results folder.
+
+    \b
+    tracknet events cuts tables/ --labels cuts.csv
+    """
+    from tracknet.jobs.events import score_cuts
+    from tracknet.jobs.show import check_results
+    from tracknet.schemas.store import Store
+
+    store = Store(out)
+    check_results(store)
+    _print_scores(score_cuts(store, labels, tolerances), as_json)
+
+
+def _print_scores(scores: Sequence[EventScore], as_json: bool) -> None:
+    """Print scores and their sums."""
+    import json
+
+    from tracknet.commands.console import print_table
+    from tracknet.jobs.events import totals
+
     rows = [
         {
             "game": one.game,
             "kind": one.kind,
+            "within": one.within,
             "labels": one.counts.tp + one.counts.fn,
             "found": one.counts.tp + one.counts.fp,
             "right": one.counts.tp,
+            "precision": one.counts.precision,
+            "recall": one.counts.recall,
             "f1": one.counts.f1,
+            "f1_low": interval[0],
+            "f1_high": interval[1],
             "f1_once": one.counts_once.f1,
         }
         for one in [*scores, *totals(scores)]
+        for interval in [one.interval or (None, None)]
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-    else:
-        print_table(
-            ("game", "kind", "labels", "found", "right", "F1", "F1 once"),
-            [tuple(_cell(value) for value in row.values()) for row in rows],
-            right=(2, 3, 4, 5, 6),
-        )
+        return
+    figures = ("labels", "found", "right", "precision", "recall", "F1", "low", "high", "F1 once")
+    cells = [tuple(_cell(value) for value in row.values()) for row in rows]
+    print_table(("game", "kind", "within", *figures), cells, right=tuple(range(2, 12)))
 
 
 @events.command()

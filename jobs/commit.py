@@ -25,10 +25,10 @@ import numpy as np
 import pyarrow as pa
 
 from tracknet.jobs.plan import PlannedVideo, is_changed, message, video_from_row
-from tracknet.jobs.rows import candidates_of, trajectory_table
+from tracknet.jobs.rows import candidates_of, thumbnails_in, trajectory_table
 from tracknet.pipeline.decoding.video import Video
 from tracknet.pipeline.errors import TrackNetError
-from tracknet.pipeline.tracking.choose import choose_balls
+from tracknet.pipeline.tracking.choose import choose_in_shots
 from tracknet.pipeline.tracking.engine import DetectorSettings
 from tracknet.schemas.folder import ResultKey
 from tracknet.schemas.store import Store
@@ -214,7 +214,11 @@ class Committer:
         video = video_from_row(row)
         problems = _problems(video, planned, reports)
         size = (video.width, video.height)
-        rows = trajectory_table(video, choose_balls(*candidates_of(staged), size, self.detector))
+        candidates, decoded = candidates_of(staged)
+        balls, shots = choose_in_shots(
+            candidates, decoded, thumbnails_in(staged), size, video.fps, self.detector
+        )
+        rows = trajectory_table(video, balls, shots)
         status = np.array(rows["status"].to_pylist())
         counts = {name: int((status == name).sum()) for name in STATUSES}
         decoders = sorted({name for report in reports for name in report["decoders"]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from tracknet.pipeline.events.labels import (
 from tracknet.pipeline.events.model import FPS, KINDS
 from tracknet.pipeline.events.scoring import TOLERANCE, EventCounts, count
 from tracknet.pipeline.events.training import EventTraining, train
+from tracknet.pipeline.scoring.metrics import Counts, bootstrap_interval
 from tracknet.schemas.store import Store
 
 
@@ -30,14 +32,34 @@ class EventScore(NamedTuple):
 
     Attributes:
         game, kind: of what.
-        counts: every label counts.
-        counts_once: labels of one kind in frames that follow each other are one event.
+        within: frames that an event may be away from its label.
+        clips: of each clip; every label counts.
+        clips_once: likewise; labels of one kind in frames that follow each other are one event.
     """
 
     game: str
     kind: str
-    counts: EventCounts
-    counts_once: EventCounts
+    within: int
+    clips: tuple[EventCounts, ...]
+    clips_once: tuple[EventCounts, ...]
+
+    @property
+    def counts(self) -> EventCounts:
+        return sum(self.clips, EventCounts())
+
+    @property
+    def counts_once(self) -> EventCounts:
+        return sum(self.clips_once, EventCounts())
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of F1 over clips; None with fewer than two."""
+        return f1_interval(self.clips)
+
+
+def f1_interval(clips: Sequence[EventCounts]) -> tuple[float, float] | None:
+    """The 95 % interval of F1 if whole clips are drawn again; None with fewer than two."""
+    return bootstrap_interval([Counts(tp=one.tp, fp1=one.fp, fn=one.fn) for one in clips])
 
 
 Found = Callable[[LabelledPath], Sequence[tuple[int, str]]]
@@ -67,39 +89,48 @@ def found_in(store: Store) -> Found:
 
 
 def score_events(
-    paths: Sequence[LabelledPath], found: Found, tolerance: float = TOLERANCE
+    paths: Sequence[LabelledPath], found: Found, tolerances: Sequence[int] = (TOLERANCE,)
 ) -> list[EventScore]:
     """Score what was found against labels.
 
     Args:
         paths: with their labels.
         found: `found_by` or `found_in`.
-        tolerance: frames that an event may be away from its label.
+        tolerances: frames that an event may be away from its label.
 
     Returns:
-        One entry per game and kind, games in the order of `paths`.
+        One entry per game, kind and tolerance, games in the order of `paths`.
     """
-    scores: dict[tuple[str, str], EventScore] = {}
+    scores = []
     for path in paths:
         events = found(path)
-        for kind in KINDS:
+        for kind, within in product(KINDS, tolerances):
             frames = [frame for frame, k in events if k == kind]
             every, single = (
-                count(frames, [frame for frame, k in labels if k == kind], tolerance)
+                count(frames, [frame for frame, k in labels if k == kind], within)
                 for labels in (path.events, once(path.events))
             )
-            before = scores.get((path.game, kind))
-            if before:
-                every, single = every + before.counts, single + before.counts_once
-            scores[path.game, kind] = EventScore(path.game, kind, every, single)
-    return list(scores.values())
+            scores.append(EventScore(path.game, kind, within, (every,), (single,)))
+    return _together(scores)
+
+
+def _together(scores: Sequence[EventScore]) -> list[EventScore]:
+    """One entry per game, kind and tolerance, with the clips of all."""
+    found: dict[tuple[str, str, int], EventScore] = {}
+    for one in scores:
+        before = found.get(one[:3])
+        if before:
+            clips = (before.clips + one.clips, before.clips_once + one.clips_once)
+            one = EventScore(*one[:3], *clips)
+        found[one[:3]] = one
+    return list(found.values())
 
 
 def cross_validate(
     paths: Sequence[LabelledPath],
     settings: EventTraining,
     number: int,
-    tolerance: float = TOLERANCE,
+    tolerances: Sequence[int] = (TOLERANCE,),
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[EventScore]:
     """Score each game with a network that was trained without it.
@@ -108,7 +139,7 @@ def cross_validate(
         paths: labelled clips of several games.
         settings: how each network is trained.
         number: of folds; each holds out whole games.
-        tolerance: as in `score_events`.
+        tolerances: as in `score_events`.
         on_step: called with how many training steps are done, and how many there are.
 
     Raises:
@@ -123,8 +154,41 @@ def cross_validate(
         done = partial(_further, on_step, fold * settings.steps, number * settings.steps)
         net = train([path for path in paths if path.game not in held], settings, done)
         held_out = [path for path in paths if path.game in held]
-        scores += score_events(held_out, found_by(net), tolerance)
+        scores += score_events(held_out, found_by(net), tolerances)
     return sorted(scores, key=lambda score: games.index(score.game))
+
+
+def score_cuts(store: Store, labels: Path, tolerances: Sequence[int]) -> list[EventScore]:
+    """Score the camera cuts of a results folder against labels.
+
+    Args:
+        store: the results.
+        labels: CSV with the columns `clip,frame`: the name of a video, with or without folder and
+            suffix, and the first frame behind a cut.  A row without a frame names a video that may
+            have none.
+        tolerances: frames that a cut may be away from its label.
+
+    Returns:
+        One entry per clip and tolerance.
+
+    Raises:
+        InputError: the folder has no shots of a video that the labels name.
+        LabelError: labels are broken.
+    """
+    videos: dict[str, str] = {}
+    for manifest in store.manifests():
+        source = Path(manifest["source"])
+        videos |= dict.fromkeys((str(source), source.name, source.stem), manifest["video_id"])
+    scores = []
+    for clip, labelled in read_hits(labels).items():
+        shots = store.read_derived("shots", videos.get(clip, ""))
+        if not len(shots):
+            raise InputError(f"{store.root} has no camera shots of {clip}; track it")
+        cuts = shots["first_frame"].to_pylist()[1:]
+        for within in tolerances:
+            found = (count(cuts, [frame for frame, _ in labelled], within),)
+            scores.append(EventScore(clip, "cut", within, found, found))
+    return scores
 
 
 def _further(on_step: Callable[[int, int], None], before: int, total: int, step: int) -> None:
@@ -132,16 +196,8 @@ def _further(on_step: Callable[[int, int], None], before: int, total: int, step:
 
 
 def totals(scores: Sequence[EventScore]) -> list[EventScore]:
-    """The sums over all games, one entry per kind."""
-    return [
-        EventScore(
-            "all",
-            kind,
-            sum((score.counts for score in scores if score.kind == kind), EventCounts()),
-            sum((score.counts_once for score in scores if score.kind == kind), EventCounts()),
-        )
-        for kind in KINDS
-    ]
+    """All games together, one entry per kind and tolerance."""
+    return _together([score._replace(game="all") for score in scores])
 
 
 def labelled_paths(data: Path, splits: Sequence[str], hits: Path | None) -> list[LabelledPath]:

@@ -1,9 +1,10 @@
-"""What happened in a video, as tables: events and rallies that follow from its trajectory."""
+"""What happened in a video, as tables that follow from its trajectory: events, rallies, shots."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from tracknet.jobs.rows import places_of
 from tracknet.pipeline.events import Event, find_events, find_rallies
 from tracknet.pipeline.events.model import FPS
+from tracknet.pipeline.tracking.shots import OTHER
 from tracknet.schemas.errors import TableError
 from tracknet.schemas.store import Store
-from tracknet.schemas.tables import EVENTS, RALLIES
+from tracknet.schemas.tables import EVENTS, RALLIES, SHOTS
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,11 @@ def game_tables(video: Mapping[str, Any], rows: pa.Table) -> dict[str, pa.Table]
         rows: its rows of `TRAJECTORIES`.
     """
     fps = frame_rate(video)
-    events = find_events(places_of(rows), (video["width"], video["height"]), fps)
+    shots = _shots(rows)
+    cuts = [shot["first_frame"] for shot in shots[1:]]
+    size = (video["width"], video["height"])
+    events = find_events(places_of(rows), size, fps, cuts=cuts)
+    views = rows["view"].to_pylist()
     times = rows["time_s"].to_numpy()  # NaN where there is no clock
     same = {"video_id": video["video_id"], "source": video["source"]}
     found = [
@@ -50,12 +56,43 @@ def game_tables(video: Mapping[str, Any], rows: pa.Table) -> dict[str, pa.Table]
             "start_s": at[rally.first_frame],
             "end_s": at[rally.last_frame],
         }
-        for number, rally in enumerate(find_rallies(events, fps))
+        for number, rally in enumerate(
+            find_rallies([event for event in events if views[event.frame] != OTHER], fps, cuts)
+        )
     ]
     return {
         "events": pa.Table.from_pylist(found, EVENTS),
         "rallies": pa.Table.from_pylist(rallies, RALLIES),
+        "shots": pa.Table.from_pylist([{**same, **shot} for shot in shots], SHOTS),
     }
+
+
+def _shots(rows: pa.Table) -> list[dict[str, Any]]:
+    """The shots that a trajectory names; none where it was made before there were shots."""
+    numbers = rows["shot"].to_numpy()
+    if rows["shot"].null_count:
+        return []
+    visible = rows["visible"].cast(pa.float64()).to_numpy()  # NaN where undecodable
+    times, views = rows["time_s"].to_numpy(), rows["view"]
+    edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
+    return [
+        {
+            "shot": number,
+            "first_frame": first,
+            "last_frame": stop - 1,
+            "start_s": _known(times[first]),
+            "end_s": _known(times[stop - 1]),
+            "view": views[first].as_py(),
+            "ball_share": _mean(visible[first:stop]),
+        }
+        for number, (first, stop) in enumerate(pairwise(edges))
+    ]
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    """Of the known ones."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def fill(store: Store, on_progress: Callable[[int, int], None] = lambda done, total: None) -> int:

@@ -22,6 +22,7 @@ from tracknet.pipeline.errors import TrackNetError
 from tracknet.pipeline.pictures.charts import Mark, rally_path, timeline
 from tracknet.pipeline.pictures.errors import read_frame
 from tracknet.pipeline.pictures.render import draw_trajectory
+from tracknet.pipeline.tracking.shots import OTHER
 from tracknet.schemas.files import whole_file
 from tracknet.schemas.store import Store
 
@@ -111,6 +112,10 @@ def _details(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
     ]
     rallies = store.read_derived("rallies", video_id).to_pylist()
     spans = [(rally["first_frame"], rally["last_frame"]) for rally in rallies]
+    shots = [
+        (shot["first_frame"], shot["last_frame"], shot["view"] == OTHER)
+        for shot in store.read_derived("shots", video_id).to_pylist()
+    ]
     longest = sorted(rallies, key=lambda rally: -rally["duration_s"])[:RALLIES]
     paths = [
         {
@@ -125,7 +130,8 @@ def _details(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
     ]
     span = max(spans, key=lambda span: span[1] - span[0], default=(0, len(seen) - 1))
     return {
-        "timeline": timeline(seen, row["fps"], spans, marks),
+        "timeline": timeline(seen, row["fps"], spans, marks, shots),
+        "cuts": max(0, len(shots) - 1),
         "paths": paths,
         "picture": _picture(row["source"], xy, span),
     }

@@ -10,6 +10,7 @@ from tracknet.jobs.sources import source_text
 from tracknet.pipeline.decoding.video import Video
 from tracknet.pipeline.tracking.choose import Balls
 from tracknet.pipeline.tracking.link import Candidates
+from tracknet.pipeline.tracking.shots import THUMBNAIL_BYTES, Shots
 from tracknet.schemas.tables import ABSENT, BRIDGED, DETECTED, TRAJECTORIES, UNDECODABLE
 
 
@@ -29,6 +30,13 @@ def candidates_of(staged: pa.Table) -> tuple[Candidates, NDArray[np.bool_]]:
     return candidates, staged["decoded"].to_numpy()
 
 
+def thumbnails_in(staged: pa.Table) -> NDArray[np.uint8]:
+    """The thumbnails of all frames of a video, uint8 [N, 432]; anything where a frame has none."""
+    values = staged["thumbnail"].combine_chunks().fill_null(bytes(THUMBNAIL_BYTES))
+    pixels = np.frombuffer(values.buffers()[-1] or b"", np.uint8)
+    return pixels.reshape(-1, THUMBNAIL_BYTES)[values.offset : values.offset + len(values)]
+
+
 def places_of(rows: pa.Table) -> NDArray[np.float64]:
     """`x_px` and `y_px` of rows of `TRAJECTORIES`, [N, 2] in displayed px; NaN for null."""
     columns = [rows[name].cast(pa.float64()).to_numpy() for name in ("x_px", "y_px")]
@@ -36,8 +44,9 @@ def places_of(rows: pa.Table) -> NDArray[np.float64]:
     return places
 
 
-def trajectory_table(video: Video, balls: Balls) -> pa.Table:
+def trajectory_table(video: Video, balls: Balls, shots: Shots) -> pa.Table:
     """Balls as rows of `schemas.tables.TRAJECTORIES`, one per frame of the video, in order."""
+    shot = shots.number(video.frames)
     n, decoded, seen = video.frames, balls.decoded, balls.seen
     times = video.time_s()
 
@@ -63,5 +72,7 @@ def trajectory_table(video: Video, balls: Balls) -> pa.Table:
         "x_norm": normalised(x_px, video.width),
         "y_norm": normalised(y_px, video.height),
         "score": numbers(balls.score),
+        "shot": pa.array(shot),
+        "view": pa.array(np.array(shots.views)[shot]),
     }
     return pa.table(columns).cast(TRAJECTORIES)

@@ -37,9 +37,10 @@ from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.chunks import chunks_of
 from tracknet.pipeline.tracking.engine import Detection, Detector, FrameChunk
 from tracknet.pipeline.tracking.peaks import to_source
+from tracknet.pipeline.tracking.shots import thumbnails_of
 from tracknet.pipeline.tracking.windows import Shard, needed_frames
 from tracknet.schemas.store import Store
-from tracknet.schemas.tables import CANDIDATES
+from tracknet.schemas.tables import CANDIDATES, THUMBNAIL
 
 if TYPE_CHECKING:
     from tracknet.pipeline.runtimes.choice import RuntimeChoice
@@ -58,6 +59,7 @@ CHUNK_ROW = pa.schema(
         ("source_height", pa.int32()),
         ("missing", pa.list_(pa.int32())),
         ("pictures", pa.large_binary()),
+        ("thumbnails", pa.list_(THUMBNAIL)),
         ("background", pa.large_binary()),
         ("report", pa.string()),
     ]
@@ -69,6 +71,7 @@ FRAME_ROW = pa.schema(
         ("frame", pa.int32()),
         ("decoded", pa.bool_()),
         ("candidates", CANDIDATES),
+        ("thumbnail", THUMBNAIL),
         ("report", pa.string()),
         ("model_s", pa.float64()),
         ("began", pa.float64()),
@@ -169,6 +172,7 @@ def _chunk_row(video: Video, shard: range, chunk: FrameChunk) -> pa.Table:
         "source_width": video.width,
         "source_height": video.height,
         "missing": sorted(chunk.missing),
+        "thumbnails": [None if one is None else one.tobytes() for one in thumbnails_of(chunk)],
         "background": None if chunk.background is None else chunk.background.tobytes(),
     }
     table = pa.Table.from_pylist([row], CHUNK_ROW)
@@ -297,11 +301,12 @@ class DetectStage:
                 "frame": detection.frame,
                 "decoded": detection.decoded,
                 "candidates": _candidates(detection, (spec.width, spec.height), source_size),
+                "thumbnail": thumbnail,
                 "model_s": seconds_per_frame,
                 "began": began,
                 "node": self.node,
             }
-            for detection in detections
+            for detection, thumbnail in zip(detections, row["thumbnails"], strict=True)
         ]
         return pa.Table.from_pylist(rows, FRAME_ROW)
 

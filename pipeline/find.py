@@ -2,7 +2,7 @@
 
     with Decoder() as decoder:
         video = decoder.probe(Path("rally.mp4"))
-        balls = find_balls(video, decoder, Detector(runtime, DetectorSettings()))
+        balls, shots = find_balls(video, decoder, Detector(runtime, DetectorSettings()))
 
 An archive run (`jobs.track`) does the same in many processes, and gets the same rows.
 """
@@ -17,11 +17,12 @@ from tracknet.pipeline.decoding.background import median_background
 from tracknet.pipeline.decoding.decoder import Decoder
 from tracknet.pipeline.decoding.video import Video
 from tracknet.pipeline.errors import VideoError
-from tracknet.pipeline.tracking.choose import Balls, choose_balls
+from tracknet.pipeline.tracking.choose import Balls, choose_in_shots
 from tracknet.pipeline.tracking.chunks import chunks_of
 from tracknet.pipeline.tracking.engine import Detector
 from tracknet.pipeline.tracking.link import Candidates
 from tracknet.pipeline.tracking.peaks import to_source
+from tracknet.pipeline.tracking.shots import THUMBNAIL_BYTES, Shots, thumbnails_of
 from tracknet.pipeline.tracking.windows import Shard
 
 CHUNK_FRAMES = 24  # a multiple of every model's window
@@ -32,8 +33,8 @@ def find_balls(
     decoder: Decoder,
     detector: Detector,
     on_frames: Callable[[int], None] = lambda done: None,
-) -> Balls:
-    """The ball of every frame of a video.
+) -> tuple[Balls, Shots]:
+    """The ball of every frame of a video, and its camera shots.
 
     Args:
         video: from `decoder.probe`.
@@ -42,7 +43,7 @@ def find_balls(
         on_frames: called with how many frames are done.
 
     Returns:
-        `video.frames` entries, in order; pixels of the displayed picture.
+        `video.frames` entries, in order, pixels of the displayed picture; and the shots.
 
     Raises:
         VideoError: no frame can be decoded.
@@ -57,14 +58,19 @@ def find_balls(
     pictures = (pair for batch in reader for pair in batch.frames())
     found: list[list[tuple[float, float, float]]] = [[] for _ in range(n)]
     decoded = np.zeros(n, bool)
+    thumbnails = np.zeros((n, THUMBNAIL_BYTES), np.uint8)
     for chunk in chunks_of(pictures, shard, n, spec, detector.stride, CHUNK_FRAMES, background):
         for detection in detector.detect(chunk):
             decoded[detection.frame] = detection.decoded
             found[detection.frame] = [
                 (*to_source(peak, network_size, size), peak.score) for peak in detection.candidates
             ]
+        for frame, thumbnail in zip(chunk.owned, thumbnails_of(chunk), strict=True):
+            if thumbnail is not None:
+                thumbnails[frame] = thumbnail.ravel()
         on_frames(chunk.owned.stop)
     if not decoded.any():
         problems = "; ".join(reader.report.errors) or "none of its frames can be decoded"
         raise VideoError(f"{video.source}: {problems}")
-    return choose_balls(Candidates.of(found), decoded, size, detector.settings)
+    candidates = Candidates.of(found)
+    return choose_in_shots(candidates, decoded, thumbnails, size, video.fps, detector.settings)

@@ -39,7 +39,7 @@ _PROTOCOL = r"(model|source)-[^/]+"
 _OURS = re.compile(
     r"result\.json"
     rf"|manifests/{ID}\.json"
-    rf"|(trajectories|events|rallies|videos|superseded)/{ID}\.parquet"
+    rf"|(trajectories|events|rallies|shots|videos|superseded)/{ID}\.parquet"
     rf"|staging/{ID}/\d+-\d+\.parquet"
     rf"|quarantine/({ID}|[0-9a-f]{{16}}|unreadable)\.parquet"
     r"|runs/\d{8}T\d{6}-[0-9a-f]{6}\.parquet"
@@ -49,7 +49,7 @@ _OURS = re.compile(
 )
 _FOLDERS = (
     *("manifests", "trajectories", "videos", "superseded", "staging", "quarantine", "runs"),
-    *("events", "rallies", "eval_metrics", "eval_errors", "eval_frames", ".working"),
+    *("events", "rallies", "shots", "eval_metrics", "eval_errors", "eval_frames", ".working"),
 )
 _SWAP = "swap.json"
 _MARKER = ("schema_version", "weights_hash", "settings")

@@ -71,6 +71,8 @@ def writing(path: Path) -> Iterator[None]:
 def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """Read a table and check that it has the schema's fields with the schema's types.
 
+    Fields that came later (`since` in their metadata) are null where the file lacks them.
+
     Raises:
         TableError: the file is no Parquet file, is damaged, or a field is missing or of another
             type.
@@ -82,7 +84,9 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
         raise TableError(f"{path}: cannot be read as Parquet ({error})") from error
     for name in columns or schema.names:
         field = schema.field(name)
-        if name not in table.column_names:
+        if name not in table.column_names and b"since" in (field.metadata or {}):
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+        elif name not in table.column_names:
             raise TableError(f"{path}: column {name!r} is missing; was it written by this project?")
         if table.schema.field(name).type != field.type:
             raise TableError(

@@ -240,8 +240,9 @@ class Store(Scores):
         return made.keys() != DERIVED.keys() or self.derived_fault(video_id) is not None
 
     def read_derived(self, name: str, video_id: str) -> pa.Table:
-        """A table that follows from a published video's rows; empty where `lacks_derived`."""
-        if self.lacks_derived(video_id):
+        """A table that follows from a published video's rows; empty where it is not there whole."""
+        made = (self.manifest(video_id) or {}).get("derived", {})
+        if name not in made or self.derived_fault(video_id) is not None:
             return DERIVED[name].empty_table()
         return parquet.read(self.derived_path(name, video_id), DERIVED[name]).cast(DERIVED[name])
 

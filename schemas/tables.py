@@ -7,14 +7,15 @@ top left, pixel centres at integers.  A missing value is null, never 0, -1 or Na
 >>> TRAJECTORIES.field("x_px").metadata[b"unit"]
 b'px'
 
-`SCHEMA_VERSION` grows with every change of a field's name, type or meaning.
+`SCHEMA_VERSION` grows with every change of a field's name, type or meaning.  A field that came
+later says since which version; readers find null in older files.
 """
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 DETECTED = "detected"
 BRIDGED = "bridged"
@@ -24,9 +25,10 @@ STATUSES = (DETECTED, BRIDGED, ABSENT, UNDECODABLE)
 
 
 def _field(
-    name: str, kind: pa.DataType, unit: str, meaning: str, *, null: bool = False
+    name: str, kind: pa.DataType, unit: str, meaning: str, *, null: bool = False, since: int = 0
 ) -> pa.Field:
-    return pa.field(name, kind, nullable=null, metadata={"unit": unit, "description": meaning})
+    about = {"unit": unit, "description": meaning} | ({"since": str(since)} if since else {})
+    return pa.field(name, kind, nullable=null or bool(since), metadata=about)
 
 
 CANDIDATES = pa.list_(
@@ -38,6 +40,8 @@ CANDIDATES = pa.list_(
         ]
     )
 )
+
+THUMBNAIL = pa.binary(16 * 9 * 3)
 
 TRAJECTORIES = pa.schema(
     [
@@ -53,6 +57,8 @@ TRAJECTORIES = pa.schema(
         _field("x_norm", pa.float32(), "1", "(x_px + 0.5) / width, in [0, 1]", null=True),
         _field("y_norm", pa.float32(), "1", "(y_px + 0.5) / height, in [0, 1]", null=True),
         _field("score", pa.float32(), "1", "highest probability of the ball's blob", null=True),
+        _field("shot", pa.int32(), "", "0-based number of the camera shot in the video", since=5),
+        _field("view", pa.string(), "", "what the shot shows: rally, or other", since=5),
     ]
 )
 
@@ -160,7 +166,21 @@ RALLIES = pa.schema(
     ]
 )
 
-DERIVED = {"events": EVENTS, "rallies": RALLIES}
+SHOTS = pa.schema(
+    [
+        _field("video_id", pa.string(), "", "content fingerprint of the video"),
+        _field("source", pa.string(), "", "as in trajectories"),
+        _field("shot", pa.int32(), "", "0-based number in the video"),
+        _field("first_frame", pa.int32(), "frame", "the first one behind the cut"),
+        _field("last_frame", pa.int32(), "frame", "the last one before the next cut"),
+        _field("start_s", pa.float64(), "s", "time of the first frame", null=True),
+        _field("end_s", pa.float64(), "s", "time of the last frame", null=True),
+        _field("view", pa.string(), "", "rally: the view of most of the video; or other"),
+        _field("ball_share", pa.float32(), "1", "decoded frames with a ball", null=True),
+    ]
+)
+
+DERIVED = {"events": EVENTS, "rallies": RALLIES, "shots": SHOTS}
 """Tables that follow from a video's trajectory alone."""
 
 _PROTOCOL = [
@@ -235,6 +255,7 @@ STAGED = pa.schema(
         _field("frame", pa.int32(), "frame", "0-based index in order of presentation"),
         _field("decoded", pa.bool_(), "", "whether the frame has a picture"),
         _field("candidates", CANDIDATES, "", "what may be the ball, strongest first"),
+        _field("thumbnail", THUMBNAIL, "", "the frame, tiny; see tracking.shots", null=True),
     ]
 )
 """A shard's rows between detection and publication; not for readers."""

@@ -21,6 +21,7 @@ from tracknet.schemas.tables import (
     QUARANTINE,
     RALLIES,
     RUNS,
+    SHOTS,
     TRAJECTORIES,
     VIDEOS,
 )
@@ -30,6 +31,7 @@ TABLES = {
     "trajectories/, one row per frame, one file per video": TRAJECTORIES,
     "events/, hits and bounces, one file per video": EVENTS,
     "rallies/, one file per video": RALLIES,
+    "shots/, between camera cuts, one file per video": SHOTS,
     "videos/, what was probed": VIDEOS,
     "quarantine/, what could not be read": QUARANTINE,
     "runs/, one row per run": RUNS,

@@ -300,5 +300,6 @@ def test_commands_train_and_score(tmp_path):
     arguments = ["events", "score", str(data), "--folds", "2", "--steps", "2", "--json"]
     done = CliRunner().invoke(cli, arguments)
     rows = json.loads(done.stdout)
-    assert [(row["game"], row["kind"]) for row in rows[-2:]] == [("all", "hit"), ("all", "bounce")]
+    sums = [(row["game"], row["kind"], row["within"]) for row in rows[-6:]]
+    assert sums == [("all", kind, within) for kind in ("hit", "bounce") for within in (1, 3, 5)]
     assert rows[-1]["labels"] == 14

@@ -27,7 +27,7 @@ def video(frames=90, clock=True):
             "duration_s": duration}  # fmt: skip
 
 
-def rows_of(xy, clock=True):
+def rows_of(xy, clock=True, cuts=()):
     seen = ~np.isnan(xy[:, 0])
     columns = {
         "video_id": [ID] * len(xy),
@@ -39,6 +39,8 @@ def rows_of(xy, clock=True):
         "visible": seen,
         **{name: pa.array(xy[:, i], from_pandas=True) for i, name in enumerate(("x_px", "y_px"))},
         **dict.fromkeys(("x_norm", "y_norm", "score"), pa.nulls(len(xy), pa.float32())),
+        "shot": np.searchsorted(cuts, np.arange(len(xy)), side="right"),
+        "view": ["rally"] * len(xy),
     }
     return pa.table({name: columns[name] for name in TRAJECTORIES.names}).cast(TRAJECTORIES)
 
@@ -61,7 +63,9 @@ def test_times_are_those_of_the_moment_itself(clock):
 
 def test_a_video_without_a_ball_has_empty_tables():
     tables = game_tables(video(), rows_of(np.full((90, 2), np.nan)))
-    assert [len(table) for table in tables.values()] == [0, 0]
+    assert {name: len(table) for name, table in tables.items()} == {
+        "events": 0, "rallies": 0, "shots": 1,
+    }  # fmt: skip
 
 
 def test_rate_of_a_video_without_a_clock():
@@ -96,6 +100,22 @@ def test_results_of_an_older_version_get_events(with_row):
     assert len(tracknet.read(with_row.root, "events")) >= 5
     assert len(tracknet.read(with_row.root)) == 90
     assert "events of 0 videos" in run("events", "find", with_row.root).stdout
+
+
+def test_cuts_are_scored_in_videos_that_the_labels_name(with_row, tmp_path):
+    labels = tmp_path / "cuts.csv"
+    labels.write_text("clip,frame\na,\n")
+    command = ("events", "cuts", with_row.root, "--labels", labels, "--json")
+    missing = run(*command)
+    assert (missing.returncode, "no camera shots of a" in missing.stderr) == (2, True)
+    with with_row.lock():
+        fill(with_row)
+    clip, together = json.loads(run(*command).stdout)
+    assert (clip["game"], clip["labels"], clip["found"], clip["f1"]) == ("a", 0, 0, None)
+    assert together["game"] == "all"
+    labels.write_text("clip,frame\na.mp4,7\n")
+    clip, _ = json.loads(run(*command).stdout)
+    assert (clip["labels"], clip["right"], clip["recall"]) == (1, 0, 0)
 
 
 def test_damaged_events_are_named_and_made_again(with_row):
@@ -140,7 +160,7 @@ def test_events_of_a_results_folder_are_scored_against_labels(tmp_path):
         for frame in (21, 44, 60, 80)
     ]  # fmt: skip
     derived = {"events": pa.Table.from_pylist(events, DERIVED["events"]),
-               "rallies": DERIVED["rallies"].empty_table()}  # fmt: skip
+               **{name: DERIVED[name].empty_table() for name in ("rallies", "shots")}}  # fmt: skip
     command = ("events", "score", tmp_path / "labelled", "--hits", tmp_path / "hits.csv")
     command += ("--tables", store.root, "--json")
     missing = run(*command)
@@ -150,5 +170,6 @@ def test_events_of_a_results_folder_are_scored_against_labels(tmp_path):
         store.publish(rows, manifest_of(made.video_id, "c1.mp4"), {}, derived)
     done = run(*command)
     assert done.returncode == 0, done.stderr
-    hits = next(one for one in json.loads(done.stdout) if one["kind"] == "hit")
-    assert (hits["labels"], hits["found"], hits["right"]) == (3, 4, 2)
+    hits = [one for one in json.loads(done.stdout) if (one["game"], one["kind"]) == ("all", "hit")]
+    assert {(one["labels"], one["found"]) for one in hits} == {(3, 4)}
+    assert {one["within"]: one["right"] for one in hits} == {1: 2, 3: 2, 5: 3}

@@ -84,4 +84,8 @@ def test_charts_show_what_they_are_given():
     assert rally_path(xy, marks, (128, 72)) == drawn
     over_time = timeline(np.ones(40, bool), 25.0, [(10, 30)], marks)
     assert "#edae49" in over_time
+    assert "#e4e4e4" not in over_time
+    shots = [(0, 19, False), (20, 39, True)]
+    cut = timeline(np.ones(40, bool), 25.0, [(10, 30)], marks, shots)
+    assert cut.count("#e4e4e4") == cut.count("#888888") == 1
     assert "#edae49" not in timeline(np.zeros(0, bool), 25.0, [], [])

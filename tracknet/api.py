@@ -64,8 +64,8 @@ def find(
         def on_frames(done: int) -> None:
             on_progress(TrackProgress("track", done, found.frames, 0, 1))
 
-        balls = find_balls(found, decoder, detector, on_frames)
-    rows = trajectory_table(found, balls)
+        balls, shots = find_balls(found, decoder, detector, on_frames)
+    rows = trajectory_table(found, balls, shots)
     events = game_tables(video_row(found, []), rows)["events"]
     table: pd.DataFrame = rows.to_pandas()
     kinds = dict(zip(events["frame"].to_pylist(), events["kind"].to_pylist(), strict=True))
@@ -109,7 +109,7 @@ def track(
     return run(sources, _place(out), chosen, fresh, on_progress, take_lock)
 
 
-Table = Literal["trajectories", "events", "rallies"]
+Table = Literal["trajectories", "events", "rallies", "shots"]
 
 
 @overload
@@ -129,7 +129,7 @@ def read(
         arrow: return an Arrow table, which takes less memory, instead of a DataFrame.
 
     Returns:
-        One row per frame, event or rally of every published video.
+        One row per frame, event, rally or shot of every published video.
 
     Raises:
         TableError: a file there is no table of ours.

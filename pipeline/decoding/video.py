@@ -108,6 +108,12 @@ class Video:
             return None
         return float((self.pts.max() - self.pts.min()) * self.time_base)
 
+    @property
+    def fps(self) -> float:
+        """Mean frames per second; 30 without a clock."""
+        seconds = self.duration_s
+        return (self.frames - 1) / seconds if seconds and self.frames > 1 else 30.0
+
 
 def video_from_message(header: dict[str, Any], arrays: bytes) -> Video:
     """Rebuild a `Video` from what the decoder process sent: a JSON header and raw int64 arrays."""

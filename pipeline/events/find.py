@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +64,7 @@ def find_events(
     fps: float,
     net: nn.Module | None = None,
     threshold: float = THRESHOLD,
+    cuts: Sequence[int] = (),
 ) -> list[Event]:
     """The events of a path, in order.
 
@@ -75,6 +78,8 @@ def find_events(
             like: badminton where the network that knows both sports finds hardly a bounce, else
             tennis.
         threshold: events have at least this score.
+        cuts: first frames of camera shots but for the first one, ascending; each shot is a path of
+            its own.
 
     Raises:
         InputError: the path is no [N, 2], or the frame rate is not above 0.
@@ -84,17 +89,20 @@ def find_events(
     if not (np.isfinite(fps) and fps > 0):
         raise InputError(f"{fps} frames per second: must be above 0")
     path = np.where(np.isfinite(xy).all(1, keepdims=True), xy, np.nan).astype(np.float64)
-    path = without_repeats(path)
     if net is None:
-        events = find_events(path, size, fps, _shipped("badminton"))
+        events = find_events(path, size, fps, _shipped("badminton"), cuts=cuts)
         bounces = sum(event.score for event in events if event.kind == "bounce")
         tennis = bounces >= _TENNIS_BOUNCES * sum(event.score for event in events)
         net = _shipped("tennis" if tennis else "badminton")
     step = max(1, round(fps / FPS))
     found = []
-    for frame, kind, score in peaks(probabilities(net, centred(path, size), fps), threshold, step):
-        offset, (x, y), before, behind = turn(path, frame)
-        found.append(Event(frame, KINDS[kind], x, y, score, offset, before * fps, behind * fps))
+    for first, stop in pairwise((0, *cuts, len(path))):
+        shot = without_repeats(path[first:stop])
+        likely = probabilities(net, centred(shot, size), fps)
+        for frame, kind, score in peaks(likely, threshold, step):
+            offset, (x, y), *speeds = turn(shot, frame)
+            before, behind = (speed * fps for speed in speeds)
+            found.append(Event(first + frame, KINDS[kind], x, y, score, offset, before, behind))
     return found
 
 

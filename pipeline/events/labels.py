@@ -79,6 +79,8 @@ def read_paths(path: Path, size: tuple[int, int], fps: float) -> list[LabelledPa
 def read_hits(path: Path) -> dict[str, tuple[tuple[float, str], ...]]:
     """The events of each clip of a CSV with the columns `clip,frame`, one row per hit.
 
+    A row without a frame names a clip, which may have no hit.
+
     Raises:
         LabelError: with file and line, where a column is missing or a frame is no number.
     """
@@ -87,8 +89,10 @@ def read_hits(path: Path) -> dict[str, tuple[tuple[float, str], ...]]:
         rows = csv.DictReader(file)
         for row in rows:
             try:
-                hits.setdefault(row["clip"], []).append((int(row["frame"]), "hit"))
-            except (KeyError, ValueError, TypeError):
+                here = hits.setdefault(row["clip"], [])
+                if row["frame"].strip():
+                    here.append((int(row["frame"]), "hit"))
+            except (KeyError, ValueError, TypeError, AttributeError):
                 raise LabelError(path, rows.line_num, "is no row of `clip,frame`") from None
     return {clip: tuple(sorted(frames)) for clip, frames in hits.items()}
 

@@ -43,7 +43,7 @@ def find_rallies(
     Bounces before the first hit, as of a player who is about to serve, belong to none.
 
     Args:
-        events: by frame.
+        events: by frame, only those in shots of the rally view.
         fps: frames per second.
         cuts: first frames of camera shots; no rally goes on behind one.
         longest_pause_s: a longer pause ends a rally.

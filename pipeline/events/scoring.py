@@ -20,6 +20,16 @@ class EventCounts:
         return EventCounts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
 
     @property
+    def precision(self) -> float | None:
+        """None where no event was found."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else None
+
+    @property
+    def recall(self) -> float | None:
+        """None where there is no label."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else None
+
+    @property
     def f1(self) -> float | None:
         """None where there is neither an event nor a label."""
         total = 2 * self.tp + self.fp + self.fn

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"hit": "#d1495b", "bounce": "#2e86ab"}
 _SEEN, _RALLY = "#b7c9d3", "#edae49"
+_OTHER, _CUT = "#e4e4e4", "#888888"
 _BINS = 600  # of a timeline
 
 
@@ -34,17 +35,26 @@ def timeline(
     fps: float,
     rallies: Sequence[tuple[int, int]],
     marks: Sequence[Mark],
+    shots: Sequence[tuple[int, int, bool]] = (),
 ) -> str:
     """Share of frames with a ball over time, rallies as bars above, events as ticks below.
+
+    Camera cuts are lines, shots of another view than that of rallies are grey.
 
     Args:
         seen: [N], whether the ball was seen in each frame.
         fps: frames per second.
         rallies: first and last frame of each.
         marks: events.
+        shots: first and last frame of each, and whether it shows another view.
     """
     figure = _figure(8, 1.5)
     axes = figure.subplots()
+    for first, last, other in shots:
+        if other:
+            axes.axvspan(first / fps, (last + 1) / fps, color=_OTHER, linewidth=0)
+        if first:
+            axes.axvline(first / fps, color=_CUT, linewidth=0.6, linestyle=":")
     edges = np.linspace(0, len(seen), min(_BINS, max(len(seen), 1)) + 1)
     at = np.arange(len(seen))
     share = np.histogram(at, edges, weights=seen.astype(float))[0] / np.maximum(

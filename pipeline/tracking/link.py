@@ -11,8 +11,8 @@ chooses at most one candidate of each frame, so that evidence and continuity tog
 
 A step spans at most `gap` frames; behind a longer silence a new track begins, which costs.  So a
 faint ball between two clear ones is kept, and a lone flash is dropped unless it is bright.  The
-best choice over the whole video is found exactly (dynamic programming over candidates, in one
-pass), so it does not depend on how the video was cut.
+best choice over a camera shot is found exactly (dynamic programming over candidates, in one
+pass), so it does not depend on how the video was cut into shards.
 
 >>> rally = [[(10, 10, 0.9)], [(200, 90, 0.7), (14, 11, 0.45)], [(17, 12, 0.8)], [], [(60, 9, 0.9)]]
 >>> link(Candidates.of(rally), LinkSettings(), threshold=0.5).tolist()
@@ -69,6 +69,12 @@ class Candidates(NamedTuple):
         offsets = np.array([0, *accumulate(len(frame) for frame in frames)], np.int64)
         rows = np.array([one for frame in frames for one in frame], np.float32).reshape(-1, 3)
         return cls(offsets, rows[:, :2].astype(np.float64), rows[:, 2].astype(np.float64))
+
+    def between(self, first: int, stop: int) -> Candidates:
+        """Those of the frames `first` to `stop` - 1."""
+        offsets = self.offsets[first : stop + 1]
+        here = slice(offsets[0], offsets[-1])
+        return Candidates(offsets - offsets[0], self.xy[here], self.score[here])
 
 
 @dataclass(frozen=True)
