@@ -12,9 +12,11 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -119,6 +121,8 @@ class _Pools:
     @contextmanager
     def open(self, store: Store) -> Iterator[Work]:
         """Start or join a Ray; gives what sends shards through it."""
+        # Importing it takes a second or two, as long as Ray's processes need to come up.
+        threading.Thread(target=import_module, args=("ray.data",)).start()
         with ray_session(self.workers.decode + self.workers.models, self._queue_bytes()):
             files = ray.put(ModelFiles(self.chosen.prepared, self.chosen.quantized))
             notes = notes_folder(store.root)
