@@ -232,7 +232,8 @@ class Committer:
             "decoder": "+".join(decoders),
             "time_base": str(video.time_base),
         }
-        self.store.publish(rows, manifest, metadata, game_tables(row, rows))
+        game = game_tables(row, rows, self.store.courts_of(row["source"]))
+        self.store.publish(rows, manifest, metadata, game)
         self.totals.videos += 1
         log.debug("published %s: %d frames", row["source"], len(rows))
         self.totals.troubled += bool(problems)

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 ID = r"[0-9a-f]{32}"
 _PROTOCOL = r"(model|source)-[^/]+"
 _OURS = re.compile(
-    r"result\.json"
+    r"(result|courts)\.json"
     rf"|manifests/{ID}\.json"
     rf"|(trajectories|events|rallies|videos|superseded)/{ID}\.parquet"
     rf"|staging/{ID}/\d+-\d+\.parquet"
@@ -160,7 +160,8 @@ class Folder:
 
     def _files(self) -> Iterator[str]:
         """Our own files, relative to the folder; told by their names."""
-        paths = [self.root / "result.json", *self.root.glob(".*.partial.json")]
+        paths = [self.root / "result.json", self.root / "courts.json"]
+        paths += self.root.glob(".*.partial.json")
         for name in _FOLDERS:
             paths += sorted((self.root / name).rglob("*"))
         for path in paths:
