@@ -202,7 +202,7 @@ def test_fly_back_is_the_flight_reversed():
 @pytest.mark.parametrize(("lift", "typical", "worst"), [(0.0, 0.05, 0.18), (0.008, 0.07, 0.22)])
 def test_metres_and_speeds_of_known_flights(lift, typical, worst):
     """`python -m tests.test_court` prints the figures that the docs have."""
-    off, wrong, known = measure(np.random.default_rng(1), lift, shots=40)
+    off, wrong, known = measure(np.random.default_rng(1), lift, shots=120)
     assert np.median(off) < 0.1
     assert np.quantile(off, 0.9) < 0.3
     assert np.median(np.abs(wrong)) < typical

@@ -31,9 +31,9 @@ FASTEST_M_S = 80.0
 # its lift over its drag, above 0 for topspin.
 _VELOCITY, _MOMENT, _SPIN = slice(3), 3, 4
 _SMALL = np.array([0.01, 0.01, 0.01, 1e-4, 0.01])
-# What is usual, as mean and deviation; a deviation counts as much as a pixel.
+# What is usual, as mean and deviation; so is `Standard.hit_heights`.
 _USUAL_MOMENT, _USUAL_SPIN = (0.0, 0.01), (0.1, 0.2)
-_HEIGHT_VARIES = 0.6  # of a standard's `hit_height`
+_NOISE_PX = 2.0  # of a place in the path, with what the model of the flight leaves out
 _LATEST_S, _LONGEST_S = 0.1, 3.0
 _STEP_S = 1 / 60
 _TRIES = 15
@@ -45,6 +45,15 @@ class Flight(NamedTuple):
 
     places: Array
     velocities: Array
+
+
+class _Fit(NamedTuple):
+    """A flight, [5], how unlikely it is, and its `_residuals`."""
+
+    cost: float
+    flight: Array
+    off: Array
+    slope: Array
 
 
 def speed_at_hit(
@@ -72,9 +81,21 @@ def speed_at_hit(
     if np.isnan(end).any():
         return None
     path, times = path[seen], times[np.append(True, seen)]
-    flight = np.append(_start(court.camera, end, path, times[1:]), (0.0, _USUAL_SPIN[0]))
+    start = np.append(_start(court.camera, end, path, times[1:]), (0.0, _USUAL_SPIN[0]))
+    fits = [_fit(court, end, start, path, times, height) for height in court.standard.hit_heights]
+    found = [fit for fit in fits if fit is not None]
+    if not found:
+        return None
+    likeliest = min(found, key=lambda fit: fit.cost)
+    return _speed(court, end, likeliest, times, width)
+
+
+def _fit(
+    court: Court, end: Array, flight: Array, path: Array, times: Array, height: tuple[float, float]
+) -> _Fit | None:
+    """The likeliest flight by Gauss and Newton, from a first guess; None where there is none."""
     for _ in range(_TRIES):
-        off, slope = _residuals(court, end, flight, path, times)
+        off, slope = _residuals(court, end, flight, path, times, height)
         if not (np.isfinite(off).all() and np.isfinite(slope).all()):
             return None
         step = np.linalg.lstsq(slope, -off, rcond=None)[0]
@@ -82,20 +103,19 @@ def speed_at_hit(
         if abs(flight[_MOMENT]) > _LATEST_S:
             return None
         if np.linalg.norm(step[_VELOCITY]) < _SETTLED:
-            return _speed(court, end, flight, times, off, slope, width)
+            return _Fit(float(off @ off + 2 * np.log(height[1])), flight, off, slope)
     return None
 
 
-def _speed(
-    court: Court, end: Array, flight: Array, times: Array, off: Array, slope: Array, width: int
-) -> float | None:
+def _speed(court: Court, end: Array, fit: _Fit, times: Array, width: int) -> float | None:
     """km/h of a fitted flight at its first moment, where that is certain enough."""
-    rms = float(np.sqrt(2 * np.mean(off[: 2 * len(times) - 2] ** 2)))
+    _, flight, off, slope = fit
+    rms = _NOISE_PX * float(np.sqrt(2 * np.mean(off[: 2 * len(times) - 2] ** 2)))
     probes = flight + np.vstack([np.zeros(5), np.diag(_SMALL)])
     hit = fly_back(end, probes, times[:1], court.standard.drag or 0.0).velocities[:, 0]
     fast = np.linalg.norm(hit, axis=1)
     change = (fast[1:] - fast[0]) / _SMALL
-    doubt = np.sqrt(change @ np.linalg.pinv(slope.T @ slope) @ change) * max(rms, 1.0)
+    doubt = np.sqrt(change @ np.linalg.pinv(slope.T @ slope) @ change) * max(rms / _NOISE_PX, 1.0)
     if rms > LARGEST_RMS * width or doubt > LARGEST_DOUBT * fast[0] or fast[0] > FASTEST_M_S:
         return None
     return 3.6 * float(fast[0])
@@ -152,18 +172,17 @@ def _start(camera: Array, end: Array, path: Array, times: Array) -> Array:
 
 
 def _residuals(
-    court: Court, end: Array, flight: Array, path: Array, times: Array
+    court: Court, end: Array, flight: Array, path: Array, times: Array, height: tuple[float, float]
 ) -> tuple[Array, Array]:
-    """[2N + 3], how far a flight is off in px, and from what is usual; its slope, [2N + 3, 5]."""
+    """[2N + 3], how many deviations a flight is off, and from what is usual; its slope, [.., 5]."""
     probes = flight + np.vstack([np.zeros(5), np.diag(_SMALL)])
     places = fly_back(end, probes, times, court.standard.drag or 0.0).places
     seen = court.to_px(places[:, 1:].reshape(-1, 3)).reshape(6, -1, 2)
-    height = court.standard.hit_height
     usual = [
-        (places[:, 0, 2] - height) / (_HEIGHT_VARIES * height),
+        (places[:, 0, 2] - height[0]) / height[1],
         (probes[:, _MOMENT] - _USUAL_MOMENT[0]) / _USUAL_MOMENT[1],
         (probes[:, _SPIN] - _USUAL_SPIN[0]) / _USUAL_SPIN[1],
     ]
-    off = np.column_stack([(seen - path).reshape(6, -1), *usual])
+    off = np.column_stack([(seen - path).reshape(6, -1) / _NOISE_PX, *usual])
     slope: Array = ((off[1:] - off[0]) / _SMALL[:, None]).T
     return off[0], slope

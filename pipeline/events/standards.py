@@ -34,7 +34,8 @@ class Standard:
         lines: what is painted, and the net's line on the ground, m.
         run_off: how far ground, or table, goes on behind the lines, m.
         ball_radius: m.
-        hit_height: of a ball that is hit, above the court, m; it varies.
+        hit_heights: how high above the court balls are hit, mean and deviation of each kind of
+            stroke, m: beside or before the player, and overhead.
         drag: what slows the ball is `drag * speed**2`, 1/m; None where its flights end in the air.
     """
 
@@ -44,7 +45,7 @@ class Standard:
     lines: tuple[Line, ...]
     run_off: float
     ball_radius: float = 0.033
-    hit_height: float = 1.1
+    hit_heights: tuple[tuple[float, float], ...] = ((1.0, 0.5), (2.75, 0.12))
     drag: float | None = TENNIS_DRAG
 
 
@@ -136,7 +137,7 @@ STANDARDS = {
         ),
         run_off=0.1,
         ball_radius=0.02,
-        hit_height=0.3,
+        hit_heights=((0.3, 0.2),),
         drag=TABLE_TENNIS_DRAG,
     ),
 }
