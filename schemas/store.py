@@ -190,11 +190,9 @@ class Store(Courts):
         for name, table in (derived or {}).items():
             parquet.write(table.cast(DERIVED[name]), self.derived_path(name, video_id), metadata)
         parquet.write(rows.cast(TRAJECTORIES), path, metadata)
-        made = {
-            "derived": sorted(derived or ()),
-            "derived_from": self.derived_from(manifest["source"]),
-        }
-        self._write_manifest({**manifest, "rows": len(rows), **made})
+        key = self.derived_from(manifest["source"])
+        made = {"rows": len(rows), "derived": sorted(derived or ()), "derived_from": key}
+        self._write_manifest({**manifest, **made})
         (self.root / "superseded" / path.name).unlink(missing_ok=True)
         self.unstage(video_id)
 
