@@ -14,6 +14,7 @@ from tracknet.commands.options import (
     Place,
     address_option,
     as_json,
+    court_option,
     cutting_options,
     precision_option,
     results_argument,
@@ -153,6 +154,7 @@ def plan(
     is_flag=True,
     help="Write to OUT although a run on another machine seems to; give it if that run is dead.",
 )
+@court_option
 @address_option
 @as_json
 def track(
@@ -162,6 +164,7 @@ def track(
     fresh: bool,
     retry: bool,
     take_lock: bool,
+    court: Path | None,
     address: str | None,
     as_json: bool,
     **options: Any,
@@ -176,6 +179,7 @@ def track(
     tracknet track final.mp4 --out tables/ --peak contour --no-link --keep-repeats
     tracknet track matches/ --out tables/ --runtime openvino --precision bf16
     tracknet track matches/ --out tables/ --deadline 06:00 --max-failures 5%
+    tracknet track matches/ --out tables/ --court court.json
     tracknet track /mnt/archive --out /mnt/tables --address http://head:8265
     tracknet track s3://archive/2026/ --out s3://tables/2026
     """
@@ -189,7 +193,7 @@ def track(
             "weights": weights_there(settings.weights),
         }
         sys.exit(run_on_cluster(address, click.get_current_context(), **there))
-    report = track_here(inputs, out, settings, fresh, take_lock)
+    report = track_here(inputs, out, settings, fresh, take_lock, court)
     print_report(report, out, as_json)
     if report.failed:
         sys.exit(1)
@@ -281,6 +285,7 @@ def track_here(
     settings: TrackSettings,
     fresh: bool,
     take_lock: bool = False,
+    court: Path | None = None,
 ) -> TrackReport:
     import tracknet
     from tracknet.commands.console import progress
@@ -294,7 +299,13 @@ def track_here(
             report(step.done, step.total, unit, step.stage, videos)
 
         return tracknet.track(
-            inputs, out, settings, fresh=fresh, take_lock=take_lock, on_progress=on_progress
+            inputs,
+            out,
+            settings,
+            fresh=fresh,
+            take_lock=take_lock,
+            court=court,
+            on_progress=on_progress,
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tracknet.commands.options import as_json, options, results_argument
+from tracknet.commands.options import Place, as_json, court_option, options, results_argument
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,7 @@ def train(
 )
 @click.option(
     "--tables",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=Place(exists=True, file_okay=False),
     help="Score the events in this results folder, which come from pictures, instead of those that "
     "a network finds in the labelled paths.",
 )
@@ -156,7 +156,7 @@ def score(
 
 
 @events.command()
-@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@results_argument
 @click.option(
     "--labels",
     required=True,
@@ -224,22 +224,29 @@ def _print_scores(scores: Sequence[EventScore], as_json: bool) -> None:
 
 @events.command()
 @results_argument
-def find(out: Path) -> None:
-    """Find the events of a results folder that an older version made; nothing is decoded.
+@court_option
+def find(out: Path, court: Path | None) -> None:
+    """Find the events of a results folder that lacks them, or whose courts change.
 
-    `track` finds them itself.
+    Nothing is decoded.  `track` finds events itself; it is needed for results of an older version,
+    and for metres and km/h in those that were tracked without a court.
 
     \b
     tracknet events find tables/
+    tracknet events find tables/ --court court.json
     """
     from tracknet.commands.console import progress
+    from tracknet.jobs.courts import read_courts
     from tracknet.jobs.game import fill
     from tracknet.jobs.show import check_results
     from tracknet.schemas.store import Store
 
     store = Store(out)
     check_results(store)
+    courts = read_courts(court) if court else None
     with store.lock(), progress("finding events") as report:
+        if courts is not None:
+            store.write_courts(courts)
         done = fill(store, lambda done, total: report(done, total, "videos"))
     click.echo(f"{out}: events of {done} videos found; the others had theirs")
 

@@ -22,6 +22,7 @@ import click
 from tracknet.commands import (
     archive,
     cluster,
+    court,
     events,
     export,
     labelled,
@@ -73,6 +74,7 @@ COMMANDS = (
     rallies.demo,
     labelled.clips,
     labelled.evaluate,
+    court.court,
     events.events,
     training.train,
     speed.benchmark,

@@ -103,6 +103,13 @@ address_option = click.option(
     "--address", help="Job server of a Ray cluster, such as http://head:8265.", metavar="URL"
 )
 
+court_option = click.option(
+    "--court",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Court file, as `tracknet court` writes it: events get metres and km/h. It is kept in "
+    "OUT, in place of the one before.",
+)
+
 labels_argument = click.argument(
     "root", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )

@@ -242,7 +242,8 @@ class Committer:
         }
         from tracknet.jobs.game import game_tables  # PyTorch, while the model works
 
-        self.store.publish(rows, manifest, metadata, game_tables(row, rows))
+        game = game_tables(row, rows, self.store.courts_of(row["source"]))
+        self.store.publish(rows, manifest, metadata, game)
         self.totals.videos += 1
         log.debug("published %s: %d frames", row["source"], len(rows))
         self.totals.troubled += bool(problems)

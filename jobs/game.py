@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +11,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tracknet.jobs.courts import court_at
 from tracknet.jobs.rows import places_of
 from tracknet.pipeline.events import Event, find_events, find_rallies
 from tracknet.pipeline.events.model import FPS
+from tracknet.pipeline.events.places import places
 from tracknet.pipeline.tracking.shots import OTHER
+from tracknet.schemas.courts import CourtRow
 from tracknet.schemas.errors import TableError
 from tracknet.schemas.store import Store
 from tracknet.schemas.tables import EVENTS, RALLIES, SHOTS
@@ -22,18 +25,21 @@ from tracknet.schemas.tables import EVENTS, RALLIES, SHOTS
 log = logging.getLogger(__name__)
 
 
-def game_tables(video: Mapping[str, Any], rows: pa.Table) -> dict[str, pa.Table]:
+def game_tables(
+    video: Mapping[str, Any], rows: pa.Table, courts: Sequence[CourtRow] = ()
+) -> dict[str, pa.Table]:
     """The tables `schemas.tables.DERIVED` of a video.
 
     Args:
         video: its row of `VIDEOS`.
         rows: its rows of `TRAJECTORIES`.
+        courts: that are seen in it; see `schemas.courts`.
     """
-    fps = frame_rate(video)
+    fps, xy, size = frame_rate(video), places_of(rows), (video["width"], video["height"])
     shots = _shots(rows)
     cuts = [shot["first_frame"] for shot in shots[1:]]
-    size = (video["width"], video["height"])
-    events = find_events(places_of(rows), size, fps, cuts=cuts)
+    events = find_events(xy, size, fps, cuts=cuts)
+    placed = places(events, xy, size[0], fps, court_at(courts, size))
     views = rows["view"].to_pylist()
     times = rows["time_s"].to_numpy()  # NaN where there is no clock
     same = {"video_id": video["video_id"], "source": video["source"]}
@@ -41,11 +47,12 @@ def game_tables(video: Mapping[str, Any], rows: pa.Table) -> dict[str, pa.Table]
         {
             **same,
             **event._asdict(),
+            **place._asdict(),
             "time_s": _time(times, event, fps),
             "speed_before": _known(event.speed_before),
             "speed_behind": _known(event.speed_behind),
         }
-        for event in events
+        for event, place in zip(events, placed, strict=True)
     ]
     at = {row["frame"]: row["time_s"] for row in found}
     rallies = [
@@ -96,7 +103,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 
 def fill(store: Store, on_progress: Callable[[int, int], None] = lambda done, total: None) -> int:
-    """Make these tables for every published video that has none, or damaged ones.
+    """Make these tables for every published video that lacks them; see `Store.lacks_derived`.
 
     Args:
         store: locked by the caller.
@@ -115,7 +122,7 @@ def fill(store: Store, on_progress: Callable[[int, int], None] = lambda done, to
                 "no events: %s", error
             )  # the next run over its source makes all of it again
             continue
-        store.derive(video_id, game_tables(video, rows))
+        store.derive(video_id, game_tables(video, rows, store.courts_of(video["source"])))
         on_progress(done, len(lacking))
     return len(lacking)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -14,12 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tracknet.jobs.courts import court_at
 from tracknet.jobs.game import frame_rate
 from tracknet.jobs.rows import places_of
 from tracknet.jobs.show import inventory
 from tracknet.jobs.sources import source_path
 from tracknet.pipeline.errors import TrackNetError
-from tracknet.pipeline.pictures.charts import Mark, rally_path, timeline
+from tracknet.pipeline.events.standards import standard_of
+from tracknet.pipeline.pictures.charts import Mark, bounce_map, rally_path, timeline
 from tracknet.pipeline.pictures.errors import read_frame
 from tracknet.pipeline.pictures.render import draw_trajectory
 from tracknet.pipeline.tracking.shots import OTHER
@@ -106,10 +108,8 @@ def _details(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
     table = store.read_trajectory(video_id)
     seen = np.array([bool(value) for value in table["visible"].to_pylist()])
     xy = places_of(table)
-    marks = [
-        Mark(event["frame"], event["kind"], event["x_px"], event["y_px"])
-        for event in store.read_derived("events", video_id).to_pylist()
-    ]
+    events = store.read_derived("events", video_id).to_pylist()
+    marks = [Mark(e["frame"], e["kind"], e["x_px"], e["y_px"]) for e in events]
     rallies = store.read_derived("rallies", video_id).to_pylist()
     spans = [(rally["first_frame"], rally["last_frame"]) for rally in rallies]
     shots = [
@@ -120,6 +120,12 @@ def _details(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
     paths = [
         {
             **rally,
+            "speeds": [
+                event["speed_kmh"]
+                for event in events
+                if event["speed_kmh"] is not None
+                and rally["first_frame"] <= event["frame"] <= rally["last_frame"]
+            ],
             "svg": rally_path(
                 xy[rally["first_frame"] : rally["last_frame"] + 1],
                 [m for m in marks if rally["first_frame"] <= m.frame <= rally["last_frame"]],
@@ -133,8 +139,28 @@ def _details(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
         "timeline": timeline(seen, row["fps"], spans, marks, shots),
         "cuts": max(0, len(shots) - 1),
         "paths": paths,
+        "courts": _maps(store, row, events),
         "picture": _picture(row["source"], xy, span),
     }
+
+
+def _maps(
+    store: Store, row: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The bounces of a video from above, on each kind of court that it shows."""
+    court_in = court_at(store.courts_of(row["source"]), row["size"])
+    bounces: dict[str, list[Mapping[str, Any]]] = {}
+    for event in events:
+        court = court_in(event["frame"])
+        if court and event["x_m"] is not None:
+            bounces.setdefault(court.sport, []).append(event)
+    maps = []
+    for sport, found in bounces.items():
+        places = np.array([(event["x_m"], event["y_m"]) for event in found])
+        inside = np.array([event["in_court"] for event in found])
+        svg = bounce_map(standard_of(sport).lines, places, inside)
+        maps.append({"sport": sport, "inside": int(inside.sum()), "all": len(found), "svg": svg})
+    return maps
 
 
 def _picture(source: str, xy: NDArray[np.float64], span: tuple[int, int]) -> str | None:

@@ -39,6 +39,7 @@ from tracknet.jobs.settings import TrackSettings
 from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
 from tracknet.pipeline.errors import StoppedEarly
 from tracknet.pipeline.spec import WindowSpec
+from tracknet.schemas.courts import CourtRow
 from tracknet.schemas.errors import StoreError
 from tracknet.schemas.folder import ResultKey
 from tracknet.schemas.store import Store, problems_of
@@ -138,6 +139,7 @@ class Run:
         fresh: make all results again, and replace the old ones by them.
         on_progress: called often, from this thread.
         decoder: what probes.
+        courts: replace those of the folder; None leaves them.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class Run:
         fresh: bool = False,
         on_progress: OnProgress = lambda _: None,
         decoder: Callable[[DecoderLimits], Decoder] = Decoder,
+        courts: list[CourtRow] | None = None,
     ) -> None:
         self.sources = sources
         self.out = out
@@ -160,6 +163,7 @@ class Run:
         self.fresh = fresh
         self.on_progress = on_progress
         self.decoder = decoder
+        self.courts = courts
         self.started = datetime.now(UTC)
         self.run_id = f"{self.started:%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
         self.clock = time.perf_counter()
@@ -248,6 +252,9 @@ class Run:
         else:
             self.store.claim(self.maker.key)
             self.out.drop_next()
+        courts = self.out.courts() if self.courts is None else self.courts
+        if courts != self.store.courts():
+            self.store.write_courts(courts)
         self.store.settle_runs()
 
     def _todo(self, plan: Plan) -> Plan:

@@ -31,6 +31,7 @@ from tracknet.jobs.run import Maker, OnProgress, Run, Shards, TrackProgress, Tra
 from tracknet.jobs.settings import TrackSettings
 from tracknet.jobs.stages import DecodeStage, DetectStage, ModelFiles
 from tracknet.jobs.workers import Workers, share_out
+from tracknet.schemas.courts import CourtRow
 from tracknet.schemas.folder import ResultKey
 from tracknet.schemas.store import Store
 
@@ -63,6 +64,7 @@ def track(
     fresh: bool = False,
     on_progress: OnProgress = lambda _: None,
     take_lock: bool = False,
+    courts: list[CourtRow] | None = None,
 ) -> TrackReport:
     """Track all sources into the tables of `out`.
 
@@ -73,6 +75,7 @@ def track(
         fresh: make all results again; the old ones stay until the new ones are complete.
         on_progress: called often, from this thread.
         take_lock: write although another machine's run seems to; see `schemas.lock`.
+        courts: of the videos, from `jobs.courts.read_courts`; None takes those of the folder.
 
     Raises:
         MixedResults, ForeignFolder, NotWritable, Locked: see `schemas.errors`.
@@ -106,7 +109,8 @@ def track(
     pools = _Pools(settings, maker, chosen, workers)
     store = Store(out.absolute())  # workers of Ray have working folders of their own
     with store.lock(take_lock):
-        return Run(sources, store, settings, maker, pools.open, fresh, on_progress).execute()
+        run = Run(*(sources, store, settings, maker, pools.open, fresh, on_progress), courts=courts)
+        return run.execute()
 
 
 @dataclass(frozen=True)

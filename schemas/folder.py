@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 ID = r"[0-9a-f]{32}"
 _PROTOCOL = r"(model|source)-[^/]+"
 _OURS = re.compile(
-    r"result\.json"
+    r"(result|courts)\.json"
     rf"|manifests/{ID}\.json"
     rf"|(trajectories|events|rallies|shots|videos|superseded)/{ID}\.parquet"
     rf"|staging/{ID}/\d+-\d+\.parquet"
@@ -160,7 +160,7 @@ class Folder:
 
     def _files(self) -> Iterator[str]:
         """Our own files, relative to the folder; told by their names."""
-        paths = named(self.root, r"result\.json|\..+\.partial\.json")
+        paths = named(self.root, r"(result|courts)\.json|\..+\.partial\.json")
         for name in _FOLDERS:
             paths += files_below(self.root / name)
         for path in paths:

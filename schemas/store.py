@@ -1,6 +1,7 @@
 """The output folder: what is in it, what of it counts, and how a video is published.
 
     OUT/result.json                    the marker: what all rows here were made with
+    OUT/courts.json                    the courts that are seen in videos, as the user gave them
     OUT/videos/VIDEO.parquet           what was probed, and which sources have this content now
     OUT/staging/VIDEO/A-B.parquet      rows of frames A..B-1, waiting for the rest of the video
     OUT/trajectories/VIDEO.parquet     the rows of a video
@@ -38,10 +39,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from tracknet.schemas import parquet
+from tracknet.schemas.courts import Courts
 from tracknet.schemas.errors import TableError
 from tracknet.schemas.files import checksum, errors_of, move, remove_empty
 from tracknet.schemas.folder import ID, named, read_json
-from tracknet.schemas.scores import Scores
 from tracknet.schemas.tables import (
     DERIVED,
     DETECTED,
@@ -63,7 +64,7 @@ class Binding(NamedTuple):
     mtime_ns: int | None
 
 
-class Store(Scores):
+class Store(Courts):
     """An output folder and the tables in it."""
 
     # ---- videos -----------------------------------------------------------------------------
@@ -187,7 +188,9 @@ class Store(Scores):
         for name, table in (derived or {}).items():
             parquet.write(table.cast(DERIVED[name]), self.derived_path(name, video_id), metadata)
         parquet.write(rows.cast(TRAJECTORIES), path, metadata)
-        self._write_manifest({**manifest, "rows": len(rows), "derived": sorted(derived or ())})
+        key = self.derived_from(manifest["source"])
+        made = {"rows": len(rows), "derived": sorted(derived or ()), "derived_from": key}
+        self._write_manifest({**manifest, **made})
         (self.root / "superseded" / path.name).unlink(missing_ok=True)
         self.unstage(video_id)
 
@@ -221,7 +224,8 @@ class Store(Scores):
         metadata = parquet.file_metadata(self.trajectory_path(video_id))
         for name, table in derived.items():
             parquet.write(table.cast(DERIVED[name]), self.derived_path(name, video_id), metadata)
-        self._write_manifest({**manifest, "derived": sorted(derived)})
+        key = self.derived_from(manifest["source"])
+        self._write_manifest({**manifest, "derived": sorted(derived), "derived_from": key})
 
     def derived_fault(self, video_id: str) -> str | None:
         """What is wrong with the tables that follow from a published video's rows, in words."""
@@ -235,14 +239,18 @@ class Store(Scores):
         return None
 
     def lacks_derived(self, video_id: str) -> bool:
-        """Whether a published video has not all tables that follow from its rows, undamaged."""
-        made = (self.manifest(video_id) or {}).get("derived", {})
-        return made.keys() != DERIVED.keys() or self.derived_fault(video_id) is not None
+        """Whether a published video has not all tables that follow from its rows and its courts."""
+        made = self.manifest(video_id) or {"source": ""}
+        if made.get("derived_from") != self.derived_from(made["source"]):
+            return True
+        return made["derived"].keys() != DERIVED.keys() or self.derived_fault(video_id) is not None
 
     def read_derived(self, name: str, video_id: str) -> pa.Table:
         """A table that follows from a published video's rows; empty where it is not there whole."""
-        made = (self.manifest(video_id) or {}).get("derived", {})
-        if name not in made or self.derived_fault(video_id) is not None:
+        made = self.manifest(video_id) or {"source": ""}
+        current = self.derived_from(made["source"])
+        whole = name in made.get("derived", {}) and self.derived_fault(video_id) is None
+        if not whole or made.get("derived_from", current) != current:
             return DERIVED[name].empty_table()
         return parquet.read(self.derived_path(name, video_id), DERIVED[name]).cast(DERIVED[name])
 

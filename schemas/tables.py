@@ -146,6 +146,10 @@ EVENTS = pa.schema(
         _field("offset", pa.float32(), "frame", "from `frame` to the moment itself"),
         _field("speed_before", pa.float32(), "px/s", "of the ball, in the picture", null=True),
         _field("speed_behind", pa.float32(), "px/s", "likewise, after the event", null=True),
+        _field("x_m", pa.float32(), "m", "bounces on a court: from its middle, right", since=5),
+        _field("y_m", pa.float32(), "m", "likewise, away from the camera", since=5),
+        _field("in_court", pa.bool_(), "", "bounces on a court: within its lines", since=5),
+        _field("speed_kmh", pa.float32(), "km/h", "ball behind a hit, estimated", since=5),
     ]
 )
 
@@ -181,7 +185,7 @@ SHOTS = pa.schema(
 )
 
 DERIVED = {"events": EVENTS, "rallies": RALLIES, "shots": SHOTS}
-"""Tables that follow from a video's trajectory alone."""
+"""Tables that follow from a video's trajectory, and from its courts, alone."""
 
 _PROTOCOL = [
     _field("space", pa.string(), "", "model: px at 512x288, as published; source: source px"),

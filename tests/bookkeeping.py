@@ -152,7 +152,14 @@ class Archive:
         """Content by source."""
         return {str(p): p.read_bytes() for p in sorted(self.folder.rglob("*")) if p.is_file()}
 
-    def run(self, *names: str, fresh: bool = False, work: Any = detect, **options: Any):
+    def run(
+        self,
+        *names: str,
+        fresh: bool = False,
+        work: Any = detect,
+        courts: Any = None,
+        **options: Any,
+    ):
         """Track all of the archive, or the named files."""
         inputs = [str(self.folder / name) for name in names] or [str(self.folder)]
         chosen = TrackSettings(
@@ -166,7 +173,8 @@ class Archive:
 
         maker = Maker(KEY, SPEC, 3, Path("none"), "none", "none", 1, {})
         with store.lock():
-            run = Run(find_sources(inputs), store, chosen, maker, opened, fresh, decoder=Probe)
+            sources = find_sources(inputs)
+            run = Run(sources, store, chosen, maker, opened, fresh, decoder=Probe, courts=courts)
             return run.execute()
 
     def check(self, report: TrackReport) -> None:

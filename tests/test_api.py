@@ -26,6 +26,8 @@ def test_find_gives_the_rows_of_track(undisturbed, tiny_weights):
     for source, rows in published.groupby("source"):
         found = tracknet.find(source, weights=str(tiny_weights), runtime="torch")
         events = found.pop("event")
+        of_court = [found.pop(name) for name in ("x_m", "y_m", "in_court", "speed_kmh")]
+        assert all(column.isna().all() for column in of_court)  # no court was given
         pd.testing.assert_frame_equal(found, rows.reset_index(drop=True))
         table = tracknet.read(out, "events").query("source == @source")
         assert events.dropna().to_dict() == dict(zip(table["frame"], table["kind"], strict=True))

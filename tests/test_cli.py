@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tests.runs import run
+from tests.runs import ROOT, run
 from tracknet.commands import archive
 from tracknet.commands import main as cli
 from tracknet.commands.archive import name_what_is_faster
@@ -83,6 +83,7 @@ TRACK_OPTIONS = {
     "fresh": True,
     "retry": True,
     "take_lock": True,
+    "court": ROOT / "pyproject.toml",
     "as_json": True,
 }
 

@@ -28,6 +28,7 @@ def find(
     video: AnyPath,
     settings: TrackSettings | None = None,
     *,
+    court: AnyPath | None = None,
     on_progress: Callable[[TrackProgress], None] = lambda _: None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -36,27 +37,32 @@ def find(
     Args:
         video: a video file, its URL, or a folder of pictures.
         settings: how; None takes the defaults.
+        court: court file, as `tracknet court` writes it.
         on_progress: called as frames are done.
         options: instead of `settings`, by name: `weights`, `threshold`, `device`, ...
 
     Returns:
         One row per frame with the columns of the table `trajectories`, the same rows as `track`
-        publishes, and a column `event`: `hit` or `bounce` in the frames that the table `events`
-        would name.  Coordinates are pixels of the displayed picture, origin top left.
+        publishes, and of the frames that the table `events` would name its columns `event` (`hit`
+        or `bounce`), `x_m`, `y_m`, `in_court` and `speed_kmh`.  Coordinates are pixels of the
+        displayed picture, origin top left.
 
     Raises:
         InputError, WeightsError: settings or weights cannot be used.
         VideoError: the file cannot be read, or none of its frames can be decoded.
     """
     from tracknet.jobs.choice import choose_model
+    from tracknet.jobs.courts import read_courts
     from tracknet.jobs.game import game_tables
     from tracknet.jobs.plan import video_row
     from tracknet.jobs.rows import trajectory_table
     from tracknet.jobs.track import TrackProgress
     from tracknet.pipeline.decoding.decoder import Decoder
     from tracknet.pipeline.find import find_balls
+    from tracknet.schemas.courts import courts_of
 
     settings = _settings(settings, options)
+    courts = read_courts(Path(court)) if court else []
     detector = choose_model(settings).detector(settings)
     with Decoder(settings.decoder) as decoder:
         found = decoder.probe(_place(video).absolute())
@@ -66,10 +72,11 @@ def find(
 
         balls, shots = find_balls(found, decoder, detector, on_frames)
     rows = trajectory_table(found, balls, shots)
-    events = game_tables(video_row(found, []), rows)["events"]
+    row = video_row(found, [])
+    events = game_tables(row, rows, courts_of(courts, row["source"]))["events"].to_pandas()
+    events = events.rename(columns={"kind": "event"}).set_index("frame")
     table: pd.DataFrame = rows.to_pandas()
-    kinds = dict(zip(events["frame"].to_pylist(), events["kind"].to_pylist(), strict=True))
-    return table.assign(event=table["frame"].map(kinds))
+    return table.join(events[["event", "x_m", "y_m", "in_court", "speed_kmh"]], on="frame")
 
 
 def track(
@@ -79,6 +86,7 @@ def track(
     *,
     fresh: bool = False,
     take_lock: bool = False,
+    court: AnyPath | None = None,
     on_progress: Callable[[TrackProgress], None] = lambda _: None,
     **options: Any,
 ) -> TrackReport:
@@ -92,21 +100,24 @@ def track(
         settings: how; None takes the defaults.
         fresh: make all results again; the old ones stay until the new ones are complete.
         take_lock: write although a run on another machine seems to; it must be dead.
+        court: court file, as `tracknet court` writes it, kept in `out`; None leaves what is there.
         on_progress: called often, from this thread.
         options: instead of `settings`, by name.
 
     Raises:
-        InputError, WeightsError: inputs, settings or weights cannot be used.
+        InputError, WeightsError: inputs, court, settings or weights cannot be used.
         StoreError: the folder holds other results, or another run is writing to it.
         StoppedEarly: at `deadline`, or where `max_failures` was passed.
     """
+    from tracknet.jobs.courts import read_courts
     from tracknet.jobs.sources import find_sources
     from tracknet.jobs.track import track as run
 
     given = [inputs] if isinstance(inputs, str | PathLike) else inputs
     sources = find_sources([fspath(one) for one in given])
     chosen = _settings(settings, options)
-    return run(sources, _place(out), chosen, fresh, on_progress, take_lock)
+    courts = read_courts(Path(court)) if court else None
+    return run(sources, _place(out), chosen, fresh, on_progress, take_lock, courts)
 
 
 Table = Literal["trajectories", "events", "rallies", "shots"]

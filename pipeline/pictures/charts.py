@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _COLOURS = {"hit": "#d1495b", "bounce": "#2e86ab"}
 _SEEN, _RALLY = "#b7c9d3", "#edae49"
 _OTHER, _CUT = "#e4e4e4", "#888888"
+_IN, _OUT = "#2a9d5c", "#8d3b72"
+_MAP_INCHES = 4.5  # height of a court from above
 _BINS = 600  # of a timeline
 
 
@@ -92,6 +94,34 @@ def rally_path(xy: NDArray[np.float64], marks: Sequence[Mark], size: tuple[int, 
         if places:
             axes.plot(*zip(*places, strict=True), "o", color=colour, markersize=4)
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    axes.spines[:].set_color("#cccccc")
+    return _svg(figure)
+
+
+def bounce_map(
+    lines: Sequence[tuple[tuple[float, float], tuple[float, float]]],
+    bounces: NDArray[np.float64],
+    inside: NDArray[np.bool_],
+) -> str:
+    """Bounces on a court, to scale and from above, the camera below it.
+
+    Args:
+        lines: of the court, m.
+        bounces: [N, 2], m.
+        inside: [N], which were in.
+    """
+    shown = np.concatenate([np.array(lines).reshape(-1, 2), bounces])
+    margin = 0.04 * np.ptp(shown[:, 1])
+    low, high = shown.min(0) - margin, shown.max(0) + margin
+    scale = _MAP_INCHES / (high[1] - low[1])
+    figure = _figure((high[0] - low[0]) * scale, _MAP_INCHES)
+    axes = figure.add_axes((0, 0, 1, 1))
+    for a, b in lines:
+        axes.plot(*zip(a, b, strict=True), color="#888888", linewidth=0.8)
+    for chosen, colour in ((inside, _IN), (~inside, _OUT)):
+        if chosen.any():
+            axes.plot(*bounces[chosen].T, "o", color=colour, markersize=4)
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_color("#cccccc")
     return _svg(figure)
 
