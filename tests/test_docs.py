@@ -122,8 +122,9 @@ def test_commands_parse(line, tmp_path, monkeypatch):
         command = command.get_command(context, words.pop(0))
         assert command is not None, line
     for parameter in command.params:
-        if isinstance(parameter.type, click.Path) and parameter.type.exists:
-            monkeypatch.setattr(parameter.type, "exists", False)
+        kind = getattr(parameter.type, "path", parameter.type)  # of `options.Place`
+        if isinstance(kind, click.Path) and kind.exists:
+            monkeypatch.setattr(kind, "exists", False)
     command.make_context("tracknet", words)
 
 
