@@ -259,8 +259,8 @@ def print_status(status: RunStatus, as_json: bool) -> None:
         f"{status.videos} of {status.videos + status.videos_left} videos, "
         f"{status.frames} of {frames} frames ({share:.1%}){rate}{left}"
     )
-    for node, frames in status.nodes.items() if len(status.nodes) > 1 else ():
-        print(f"{node}: {frames['decoded']} frames decoded, {frames['modelled']} through the model")
+    for node, did in status.nodes.items() if len(status.nodes) > 1 else ():
+        print(f"{node}: {did['decoded']} frames decoded, {did['modelled']} through the model")
     if status.trouble:
         print(f"{len({row['source'] for row in status.trouble})} sources with trouble (`inspect`)")
     print(_totals(status.totals))

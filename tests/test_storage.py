@@ -152,6 +152,7 @@ def test_one_writer_at_a_time(bucket, monkeypatch):
 def test_inputs(bucket, text, found):
     for name in ("a.mp4", "below/b.MKV", "below/notes.txt", "below/.c.mp4"):
         place(f"{bucket}/list/{name}").write_bytes(b"x")
+    place(f"{bucket}/list2/other.mp4").write_bytes(b"x")
     names = "below/b.MKV\n# none\ns3://archive/list/a.mp4\ngone.mp4\n"
     place(f"{bucket}/list/all.txt").write_text(names)
     assert [str(path) for path in find_sources([text])] == [f"{bucket}/list/{n}" for n in found]
