@@ -1,6 +1,6 @@
 """Nodes of a cluster: all are used, one that joins, too; one that goes away costs only time."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import ray
@@ -52,15 +52,12 @@ def test_nodes_that_join_and_go_away_change_no_row(tiny_weights, tmp_path):
         whole = track(sources, tmp_path / "whole", settings)
         assert (whole.frames, whole.models) == (sum(FRAMES.values()), 3)
 
-        def disturb():
+        with ThreadPoolExecutor(1) as pool:  # Ray adds nodes in the main thread only
+            running = pool.submit(track, sources, tmp_path / "cut", settings)
             wait_for(lambda: len(staged(tmp_path / "cut")) >= 3)
             cluster.remove_node(nodes[0], allow_graceful=False)
             cluster.add_node(num_cpus=2)
-
-        disturber = threading.Thread(target=disturb)
-        disturber.start()
-        cut = track(sources, tmp_path / "cut", settings)
-        disturber.join()
+            cut = running.result()
         assert cut.frames == whole.frames
         assert len([node for node in ray.nodes() if node["Alive"]]) == 3
     finally:
