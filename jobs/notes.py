@@ -7,11 +7,15 @@ ends, well or not.  Files, because a process that dies tells nobody.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
+import time
 from pathlib import Path
 from uuid import uuid4
 
 from tracknet.schemas.files import is_remote
+
+_OLD_S = 24 * 3600.0
 
 
 def notes_folder(out: Path) -> Path:
@@ -20,7 +24,12 @@ def notes_folder(out: Path) -> Path:
     In an object store each note would cost requests, so each machine keeps its own.
     """
     if is_remote(out):
-        return Path(tempfile.gettempdir()) / f"tracknet-working-{uuid4().hex[:8]}"
+        here = Path(tempfile.gettempdir())
+        for left in here.glob("tracknet-working-*"):  # by runs that were killed
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > _OLD_S:
+                    shutil.rmtree(left, ignore_errors=True)
+        return here / f"tracknet-working-{uuid4().hex[:8]}"
     return out / ".working"
 
 
