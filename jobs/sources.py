@@ -27,7 +27,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tracknet.pipeline.decoding.probe import PICTURE_SUFFIXES
+from tracknet.pipeline.decoding.video import PICTURE_SUFFIXES
 from tracknet.pipeline.errors import InputError
 from tracknet.schemas.files import errors_of, files_below, is_remote, place
 

@@ -34,10 +34,9 @@ from av.stream import Disposition
 
 from tracknet.pipeline.decoding.boxes import announced_bytes, shown_part
 from tracknet.pipeline.decoding.geometry import display_matrix, geometry_of
-from tracknet.pipeline.decoding.video import Video
+from tracknet.pipeline.decoding.video import PICTURE_SUFFIXES, Video
 from tracknet.pipeline.errors import MachineError, VideoError
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _REHEARSAL_PACKETS = 48
 _HIDDEN_FRAME_CODECS = {"vp8"}  # alternate reference frames are packets that are never shown
 _INDEXED_CONTAINERS = {"mov", "mp4", "avi"}  # whose header lists every frame

@@ -21,6 +21,9 @@ from tracknet.pipeline.decoding.geometry import Geometry
 from tracknet.pipeline.errors import VideoError
 from tracknet.pipeline.spec import Box
 
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+"""Of the files in a folder of pictures."""
+
 
 @dataclass(frozen=True)
 class Video:
