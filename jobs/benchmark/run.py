@@ -306,10 +306,8 @@ class _Benchmark:
         for name, timing in found.items():
             self.on_step(name, timing.rate)
         step("preprocess", lambda: measure.time_preprocess(windows, spec, repeats))
-        step(
-            "model, reference",
-            lambda: measure.time_reference_model(self.reference, windows, repeats),
-        )
+        reference = partial(measure.time_reference_model, self.reference, windows, repeats)
+        step("model, reference", reference)
         for choice in self.choices:
             runtime = self._open(choice)
             given = measured_on if isinstance(runtime, RecomputingRuntime) else windows
@@ -320,6 +318,7 @@ class _Benchmark:
         heatmaps = np.concatenate([self.reference.heatmaps(window) for window in windows])
         step("peaks, contour", lambda: measure.time_peaks(heatmaps, "contour", repeats))
         step("peaks, centroid", lambda: measure.time_peaks(heatmaps, "centroid", repeats))
+        step("shots", lambda: measure.time_shots(windows, repeats))
         step("events", lambda: measure.time_events(self.settings.frames, repeats))
         n = min(REFERENCE_FRAMES, video.frames)
         step("reference loop", lambda: measure.time_reference(self.reference, path, n, repeats))

@@ -36,8 +36,9 @@ from tracknet.pipeline.decoding.video import Video
 from tracknet.pipeline.events import find_events
 from tracknet.pipeline.models.blocks import to_frames
 from tracknet.pipeline.spec import WindowSpec
-from tracknet.pipeline.tracking.engine import Runtime
+from tracknet.pipeline.tracking.engine import FrameChunk, Runtime
 from tracknet.pipeline.tracking.peaks import PeakMode, find_peak
+from tracknet.pipeline.tracking.shots import find_cuts, thumbnails_of
 
 _GPU_ROUNDS = 20  # of the windows: it is done with them in milliseconds, and copies must overlap
 _PRODUCTS = 20  # that the rate of the matrix product is the best of
@@ -203,6 +204,19 @@ def time_events(frames: int, repeats: int) -> Timing:
     phase = t % 30 / 30
     path = np.column_stack([640.0 + 100 * np.sin(t / 40), 560.0 - 240 * phase * (1 - phase)])
     return time_work(lambda: find_events(path, (1280, 720), 30.0), frames, repeats)
+
+
+def time_shots(windows: np.ndarray, repeats: int) -> Timing:
+    """Make thumbnails of frames of windows uint8 `[N, P, H, W, 3]`, and find cuts in them."""
+    pictures = windows[:, -1]
+    n = len(pictures)
+    chunk = FrameChunk(range(n), 0, n, pictures, frozenset(), None)
+
+    def find() -> None:
+        found = [one for one in thumbnails_of(chunk) if one is not None]
+        find_cuts(np.stack(found).reshape(n, -1), np.ones(n, bool), 30.0)
+
+    return time_work(find, n, repeats)
 
 
 def time_reference(loop: ReferenceLoop, path: Path, frames: int, repeats: int) -> Timing:
