@@ -224,6 +224,7 @@ def test_only_uncertain_windows_are_recomputed(tiny):
         np.testing.assert_allclose(fine, exact if again else heatmaps, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_margin_covers_the_distance_of_calibration(tiny):
     """Of the heatmaps that are closest to the threshold, 75 % lie within the margin."""
     model, windows, quantized, expected = tiny

@@ -47,6 +47,7 @@ def names_in(out):
     return [path.relative_to(place(out)).as_posix() for path in files_below(place(out))]
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_a_local_run(remote_archive, undisturbed, tiny_weights, bucket):
     out = f"{bucket}/out"
     command = ("track", remote_archive, "--out", out, "--weights", tiny_weights, "--json")
