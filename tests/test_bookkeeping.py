@@ -33,7 +33,6 @@ CONTENTS = st.sampled_from(["one", "two", "three", "cut", "text"])
 TABLES = st.sampled_from(
     ["trajectories", "videos", "manifests", "quarantine", "runs", "staging", "events"]
 )
-SEQUENCES = 500
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,8 @@ def archive(tmp_path, contents):
     return made
 
 
-def test_any_order_of_events(tmp_path, contents, monkeypatch):
+@pytest.mark.parametrize("sequences", [200, pytest.param(1000, marks=pytest.mark.slow)])
+def test_any_order_of_events(tmp_path, contents, monkeypatch, sequences):
     monkeypatch.setattr(os, "fsync", lambda _: None)  # nothing here outlives a power cut anyway
     folders = (tmp_path / str(i) for i in range(10**9))
 
@@ -120,7 +120,7 @@ def test_any_order_of_events(tmp_path, contents, monkeypatch):
     run_state_machine_as_test(
         Events,
         settings=settings(
-            max_examples=SEQUENCES,
+            max_examples=sequences,
             stateful_step_count=6,
             deadline=None,
             derandomize=True,

@@ -63,6 +63,7 @@ def cluster(metrics, tmp_path_factory):
     log.close()
 
 
+@pytest.mark.slow
 def test_a_job_ends_like_the_command(cluster, metrics, tiny_weights, tmp_path, monkeypatch):
     # An address in the environment must not win over the one on the command line.
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")

@@ -12,6 +12,7 @@ from tests.runs import ROOT, rows, run, staged, start, tracknet, wait_for
 from tests.videos import make_video
 
 
+@pytest.mark.slow
 def test_poor_surroundings(tiny_weights, tmp_path):
     """No home folder, no locale, a dead cluster's address, few open files."""
     make_video(tmp_path / "a.mp4", 31)
@@ -46,10 +47,8 @@ def test_output_that_nobody_reads(tmp_path):
     assert (reader.stdout, reader.stderr) == ("[", "")
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_run_in_order(archive, tiny_weights, tmp_path, number, code):
     out, log = tmp_path / "out", tmp_path / "log"
     arguments = ("track", archive, "--out", out, "--weights", tiny_weights)
