@@ -10,9 +10,9 @@ CONSTRAINTS = constraints.txt
 demo: $(VENV)/.ready
 	$(BIN)/tracknet demo --out demo
 
-# Most of the time goes into starting Ray and waiting for it, so two files run side by side.
+# Most of the time goes into starting Ray and waiting for it, so three files run side by side.
 test: $(VENV)/.ready-dev
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -m "not slow and not gpu" -n 3 --dist loadfile --no-loadscope-reorder
 
 # Minutes-long tests, such as memory over a long video.
 test-slow: $(VENV)/.ready-dev

@@ -163,6 +163,7 @@ def random_model(seed):
 INT8 = RuntimeChoice("openvino", "int8", "fp32", "cpu", 1)
 
 
+@pytest.mark.slow
 def test_beside_the_weights_and_close_to_pytorch(tiny, tmp_path):
     model, windows, quantized, expected = tiny
     weights = tmp_path / "v5.safetensors"

@@ -87,6 +87,7 @@ def test_a_driver_killed_twice(remote_archive, undisturbed, tiny_weights, bucket
     assert not [n for n in names_in(out) if n.startswith(("staging", ".")) or "partial" in n]
 
 
+@pytest.mark.slow
 def test_fresh_replaces_our_objects_and_no_others(bucket, tmp_path):
     archive = Archive(tmp_path, make_contents(tmp_path))
     archive.out = root = place(f"{bucket}/fresh")
