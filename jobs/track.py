@@ -175,7 +175,7 @@ class _Pools:
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(
-                    min_size=1, max_size=None if workers.grow else decode, initial_size=decode
+                    min_size=1, max_size=workers.most_decode and decode, initial_size=decode
                 ),
                 num_cpus=1,
             )
@@ -188,7 +188,7 @@ class _Pools:
                 batch_format="pyarrow",
                 compute=ActorPoolStrategy(
                     min_size=1,
-                    max_size=None if workers.grow else workers.models,
+                    max_size=workers.most_models,
                     initial_size=workers.models,
                     max_tasks_in_flight_per_actor=MESSAGES_PER_MODEL,
                 ),

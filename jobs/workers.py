@@ -39,7 +39,7 @@ class Workers:
         model_cpus: that each model reserves.
         threads: of each model; 0 for all cores of the machine that it runs on.
         model_gpus: share of a GPU that each model reserves.
-        grow: whether Ray may add more.
+        most_decode, most_models: that Ray may have, where nodes join and work waits; None for any.
     """
 
     decode: int
@@ -47,7 +47,8 @@ class Workers:
     model_cpus: int = 1
     threads: int = 0
     model_gpus: float = 0.0
-    grow: bool = False
+    most_decode: int | None = None
+    most_models: int | None = None
 
 
 def share_out(nodes: Sequence[Node], on_gpu: bool, alone: bool, decode: int = 0) -> Workers:
@@ -59,27 +60,32 @@ def share_out(nodes: Sequence[Node], on_gpu: bool, alone: bool, decode: int = 0)
         alone: whether the one node is this machine, with a Ray of our own.
         decode: number that the user chose; 0 for none.
 
-    >>> share_out([Node(8)], on_gpu=False, alone=True)
-    Workers(decode=7, models=1, model_cpus=1, threads=0, model_gpus=0.0, grow=False)
-    >>> share_out([Node(2), Node(16)], on_gpu=False, alone=False)
-    Workers(decode=6, models=3, model_cpus=4, threads=4, model_gpus=0.0, grow=True)
-    >>> share_out([Node(16), Node(16), Node(8, gpus=1)], on_gpu=True, alone=False)
-    Workers(decode=38, models=2, model_cpus=1, threads=1, model_gpus=0.5, grow=True)
+    >>> share_out([Node(8)], on_gpu=False, alone=True).decode
+    7
+    >>> found = share_out([Node(2), Node(16)], on_gpu=False, alone=False)
+    >>> found.decode, found.models, found.model_cpus, found.most_models
+    (6, 3, 4, None)
+    >>> found = share_out([Node(16), Node(16), Node(8, gpus=1)], on_gpu=True, alone=False)
+    >>> found.decode, found.models, found.model_gpus
+    (38, 2, 0.5)
     """
     cpus = sum(node.cpus for node in nodes)
-    gpus = sum(node.gpus for node in nodes)
     if on_gpu:
-        count = max(1, gpus) * MODELS_PER_GPU
-        return Workers(
-            decode=decode or max(1, cpus - (1 if alone else count)),
-            models=count,
-            threads=0 if alone else 1,
-            model_gpus=1 / MODELS_PER_GPU,
-            grow=not alone,
-        )
-    if alone:
-        return Workers(decode=decode or max(1, cpus - 1), models=1)
-    typical = median_high([node.cpus for node in nodes if node.cpus] or [1])
-    each = max(1, min(MOST_MODEL_CPUS, typical // 2))
-    count = max(1, sum(int(node.cpus * _MODEL_SHARE) // each for node in nodes))
-    return Workers(decode or max(1, cpus - count * each), count, each, each, grow=True)
+        models, model_cpus = max(1, sum(node.gpus for node in nodes)) * MODELS_PER_GPU, 1
+    elif alone:
+        models, model_cpus = 1, 1
+    else:
+        typical = median_high([node.cpus for node in nodes if node.cpus] or [1])
+        model_cpus = max(1, min(MOST_MODEL_CPUS, typical // 2))
+        models = max(1, sum(int(node.cpus * _MODEL_SHARE) // model_cpus for node in nodes))
+    left = cpus - (1 if alone else models * model_cpus)
+    chosen = decode or max(1, left)
+    return Workers(
+        decode=chosen,
+        models=models,
+        model_cpus=model_cpus,
+        threads=0 if alone else model_cpus,
+        model_gpus=1 / MODELS_PER_GPU if on_gpu else 0.0,
+        most_decode=chosen if alone or decode else None,
+        most_models=models if alone else None,
+    )

@@ -32,6 +32,8 @@ NODES = [
 def test_workers_of_a_cluster(nodes, on_gpu, expected):
     found = share_out(nodes, on_gpu, alone=False)
     assert (found.decode, found.models, found.model_cpus) == expected
+    assert (found.most_decode, found.most_models) == (None, None)  # nodes may join
+    assert share_out(nodes, on_gpu, alone=False, decode=5).most_decode == 5  # the user's word
     if not on_gpu:
         assert found.threads == found.model_cpus
         fit = sum(node.cpus // found.model_cpus for node in nodes)
