@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import socket
 import threading
@@ -131,10 +132,14 @@ class FolderLock:
             return {}
         if holder.get("host") == socket.gethostname():
             return holder if _is_alive(holder["process"]) else {}
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - self.path.stat().st_mtime < DEAD_AFTER_S:
-                return holder
-        return {}
+        return holder if self._age() < DEAD_AFTER_S else {}
+
+    def _age(self) -> float:
+        """Seconds since its last sign of life; infinite where it is gone."""
+        try:
+            return time.time() - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return math.inf
 
     def _acquire(self, file: IO[str], take: bool) -> None:
         folder, line = self.path.parent, _text(self.path)
@@ -157,7 +162,7 @@ class FolderLock:
         holder = _parse(line)
         if not holder or take:
             return
-        folder, age = self.path.parent, time.time() - self.path.stat().st_mtime
+        folder, age = self.path.parent, self._age()
         if holder.get("host") != socket.gethostname():
             if age < DEAD_AFTER_S:
                 raise Locked(
