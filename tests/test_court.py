@@ -199,10 +199,8 @@ def test_fly_back_is_the_flight_reversed():
     assert np.linalg.norm(speed[0], axis=1)[2] > np.linalg.norm(velocity)
 
 
-@pytest.mark.parametrize(
-    ("lift", "typical", "worst"),
-    [(0.0, 0.05, 0.18), pytest.param(0.008, 0.07, 0.22, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("lift", "typical", "worst"), [(0.0, 0.05, 0.18), (0.008, 0.07, 0.22)])
 def test_metres_and_speeds_of_known_flights(lift, typical, worst):
     """`python -m tests.test_court` prints the figures that the docs have."""
     off, wrong, known = measure(np.random.default_rng(1), lift, shots=120)

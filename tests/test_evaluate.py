@@ -122,6 +122,7 @@ def test_errors_are_counted_by_kind(store: Store, root: Path) -> None:
     assert kinds == {**dict.fromkeys(KINDS, 0), **wrong}
 
 
+@pytest.mark.slow
 def test_wrong_frames_are_drawn(store: Store, root: Path, tmp_path: Path) -> None:
     files = write_pictures(store, evaluate(store, find_clips(root), Protocol()), tmp_path)
     names = ["missed_moving-1", "missed_moving-2", "far-1", "far-2", "false_alarm-1"]

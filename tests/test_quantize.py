@@ -128,6 +128,7 @@ def test_attention_keeps_its_products_in_float():
     assert len(found) == 4 * layers
 
 
+@pytest.mark.slow
 def test_other_weights_are_refused(cached, tmp_path):
     with pytest.raises(WeightsError, match="made from the weights"):
         read_quantized(cache_path(weights_hash(cached)), "f" * 64)
