@@ -40,10 +40,10 @@ def plan(
     """Say what `track` would do with the same inputs; nothing is decoded.
 
     INPUT is a video, a folder, a glob, or a manifest (*.txt, *.lst), or the URL of one (s3://,
-    gs://).  Folders are searched below,
-    following links, for names like those of videos (.mp4 .mkv .mov .avi .ts .webm .h264 .hevc .gif
-    ...), except those that begin with a dot; a folder of pictures is one clip.  A manifest is UTF-8
-    text with one INPUT per line, relative to it; a line that begins with # is a comment.
+    gs://).  Folders are searched below, following links, for names like those of videos (.mp4 .mkv
+    .mov .avi .ts .webm .h264 .hevc .gif ...), except those that begin with a dot; a folder of
+    pictures is one clip.  A manifest is UTF-8 text with one INPUT per line, relative to it; a line
+    that begins with # is a comment.
 
     \b
     tracknet plan matches/ 'more/**/*.mp4'

@@ -1,4 +1,4 @@
-"""A run's bookkeeping: what is to do, what was done, what is told; nothing of Ray or models.
+"""A run's bookkeeping: what is to do, what was done, what is told; nothing of Ray's work or models.
 
     lock ─▶ claim ─▶ plan ─▶ bind ─▶ [work: shards in, frame rows out] ─▶ commit ─▶ report
 

@@ -10,7 +10,7 @@ deleted, and only where the marker is.  Whatever else a person puts into the fol
 
 `swap` may be interrupted anywhere.  It writes the names of the new files to `.fresh/swap.json`, and
 from then on the new results count.  Old files that are not among them are deleted, the new ones are
-moved over the old ones, and `.fresh` is removed; `finish_swap` goes on where that ended.
+moved over the old ones, then `swap.json` is deleted; `finish_swap` goes on where that ended.
 """
 
 from __future__ import annotations
@@ -206,6 +206,9 @@ class Folder:
                 (self.root / name).unlink()  # what has the same name is replaced, without a gap
             for name in ready._files():
                 move(ready.root / name, self.root / name)
+            # First, and for certain: were it left, the next run would swap again, and delete what
+            # was published since.
+            (ready.root / _SWAP).unlink()
             remove_tree(ready.root)
 
 

@@ -134,6 +134,18 @@ def names_of(archive):
             for s in set(t["source"].to_pylist())}  # fmt: skip
 
 
+def test_what_is_left_of_a_swap_deletes_nothing_later(archive, monkeypatch):
+    archive.run()
+    with monkeypatch.context() as storage:  # that does not let go of a folder
+        storage.setattr("tracknet.schemas.folder.remove_tree", lambda folder: None)
+        archive.check(archive.run(fresh=True))
+        archive.put("b.mp4", "two")
+        archive.check(archive.run())
+    again = archive.run()
+    archive.check(again)
+    assert again.skipped == 2
+
+
 def test_fresh_checks_before_it_replaces(archive):
     archive.run()
     before = published(archive.out)
