@@ -8,8 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import nn
-
 from tracknet.pipeline.datasets import by_split, clip_id, clip_labels, find_clips
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.events.find import find_events
@@ -20,7 +18,7 @@ from tracknet.pipeline.events.labels import (
     read_hits,
     read_paths,
 )
-from tracknet.pipeline.events.model import FPS, KINDS
+from tracknet.pipeline.events.model import FPS, KINDS, EventNet
 from tracknet.pipeline.events.scoring import TOLERANCE, EventCounts, count
 from tracknet.pipeline.events.training import EventTraining, train
 from tracknet.pipeline.scoring.metrics import Counts, bootstrap_interval
@@ -65,7 +63,7 @@ def f1_interval(clips: Sequence[EventCounts]) -> tuple[float, float] | None:
 Found = Callable[[LabelledPath], Sequence[tuple[int, str]]]
 
 
-def found_by(net: nn.Module | None) -> Found:
+def found_by(net: EventNet | None) -> Found:
     """Frame and kind of the events that a network finds in a labelled path; see `find_events`."""
     return lambda path: [
         (event.frame, event.kind) for event in find_events(path.xy, path.size, path.fps, net)

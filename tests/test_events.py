@@ -2,12 +2,15 @@
 
 import csv
 import json
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import torch as safetensors_torch
 
 from tracknet.commands.main import cli
 from tracknet.pipeline.errors import InputError, LabelError, WeightsError
@@ -21,12 +24,14 @@ from tracknet.pipeline.events.labels import (
     read_hits,
     read_paths,
 )
-from tracknet.pipeline.events.model import centred, probabilities, save_net
+from tracknet.pipeline.events.model import KINDS, centred, probabilities, save_net
+from tracknet.pipeline.events.order import _SHARE, Peak, likeliest, same_kind_odds
 from tracknet.pipeline.events.scoring import EventCounts, count
 from tracknet.pipeline.events.training import EventTraining, targets, train
 
 SIZE = (1280, 720)
 NAN = np.nan
+ODDS = (-2.8, -2.4)  # about those of tennis
 
 
 @pytest.fixture(autouse=True)
@@ -169,11 +174,68 @@ def test_peaks_are_apart():
     found[0, [10, 12, 13, 30]] = 0.5, 1, 0.9, 1
     found[1, [14, 20]] = 0.9, 1
     wide = targets([(12, "hit"), (20, "bounce")], 40)[1:]
-    assert [e[:2] for e in peaks(wide, 0.5)] == [(12, 0), (20, 1)]
-    assert [e[2] for e in peaks(wide, 0.5)] == pytest.approx([1, 1], abs=0.01)
-    assert [e[:2] for e in peaks(found, 0.4)] == [(12, 0), (20, 1), (30, 0)]
-    assert peaks(found, 0.99) == []
-    assert peaks(np.zeros((2, 0)), 0.5) == []
+    assert [e[:2] for e in peaks(wide)] == [(12, 0), (20, 1)]
+    assert [e[2] for e in peaks(wide)] == pytest.approx([1, 1], abs=0.01)
+    assert [e[:2] for e in peaks(found)] == [(12, 0), (20, 1), (30, 0)]
+    assert [e[:2] for e in likeliest(peaks(found), 0, (0, 0), 0.35)] == [(12, 0), (20, 1), (30, 0)]
+    assert likeliest(peaks(found), 0, (0, 0), 0.99) == []
+    assert peaks(np.zeros((2, 0))) == []
+
+
+@st.composite
+def some_peaks(draw):
+    frames = sorted(draw(st.lists(st.integers(0, 60), max_size=8)))
+    return [
+        Peak(frame, draw(st.integers(0, 1)), draw(st.sampled_from([0.1, 0.2, 0.45, 0.6, 0.97])))
+        for frame in frames
+    ]
+
+
+def worth(chosen, same_kind):
+    """What `likeliest` makes as large as can be, of a sequence; None where it is not allowed."""
+    total = sum(np.log(p.score / (1 - p.score)) for p in chosen)
+    for before, peak in pairwise(chosen):
+        alike = before.kind == peak.kind
+        if peak.frame - before.frame <= (4 if alike else 2):
+            return None
+        total += _SHARE * same_kind[peak.kind] * alike
+    if chosen and chosen[0].kind == 1 and chosen[0].frame > 20:
+        total += _SHARE * same_kind[1]
+    return total
+
+
+@given(some_peaks(), st.tuples(st.sampled_from([0, -1, -3]), st.sampled_from([0, -2])))
+def test_no_sequence_is_likelier_than_the_one_chosen(found, same_kind):
+    possible = [
+        worth(some, same_kind)
+        for number in range(len(found) + 1)
+        for some in combinations(found, number)
+    ]
+    best = max(total for total in possible if total is not None)
+    assert worth(likeliest(found, 0, same_kind, 0.5), same_kind) == pytest.approx(best)
+
+
+def test_hits_and_bounces_take_turns():
+    def kept(first, *found):
+        return [peak.frame for peak in likeliest([Peak(*p) for p in found], first, ODDS, 0.5)]
+
+    hit, bounce = 0, 1
+    assert kept(0, (10, bounce, 0.9), (30, hit, 0.3), (50, bounce, 0.9)) == [10, 30, 50]
+    assert kept(0, (10, bounce, 0.9), (30, hit, 0.3)) == [10]
+    assert kept(0, (10, hit, 0.9), (30, bounce, 0.9), (50, bounce, 0.6)) == [10, 30]
+    assert kept(0, (10, hit, 0.9), (30, hit, 0.9), (50, hit, 0.9)) == [10, 30, 50]
+    assert kept(0, (50, bounce, 0.6)) == []
+    assert kept(45, (50, bounce, 0.6)) == [50]
+    assert kept(0, (10, bounce, 1.0), (22, bounce, 1.0), (34, bounce, 1.0)) == [10, 22, 34]
+
+
+def test_odds_of_two_of_a_kind_are_learnt_from_labels():
+    tennis = [[(10 * i, KINDS[i % 2]) for i in range(41)]]
+    badminton = [[(10 * i, "hit") for i in range(9)]]
+    assert same_kind_odds([tennis]) == pytest.approx([-np.log(21), -np.log(21)])
+    assert same_kind_odds([tennis, badminton]) == pytest.approx([0, -np.log(21)])
+    assert same_kind_odds([badminton]) == same_kind_odds([]) == [0, 0]
+    assert train([labelled()], EventTraining(steps=1)).same_kind[1] == 0
 
 
 def test_targets_sum_to_one():
@@ -242,6 +304,10 @@ def test_weights_come_back_and_others_are_refused(tmp_path, net):
     copy = load_net(tmp_path / "copy.safetensors")
     for mine, theirs in zip(net.parameters(), copy.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+    assert torch.equal(net.same_kind, copy.same_kind)
+    older = {name: value for name, value in net.state_dict().items() if name != "same_kind"}
+    (tmp_path / "older.safetensors").write_bytes(safetensors_torch.save(older))
+    assert load_net(tmp_path / "older.safetensors").same_kind.tolist() == [0, 0]
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
     with pytest.raises(WeightsError, match="broken"):
         load_net(tmp_path / "broken.safetensors")

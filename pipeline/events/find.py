@@ -1,7 +1,8 @@
-"""From a path to its events: peaks of the network's probabilities."""
+"""From a path to its events: peaks of the network's probabilities, in their likeliest order."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -9,28 +10,29 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.events.flight import turn
 from tracknet.pipeline.events.model import (
     FPS,
     KINDS,
+    LONGEST_GAP,
+    EventNet,
     centred,
     load_net,
+    pieces,
     probabilities,
     without_repeats,
 )
+from tracknet.pipeline.events.order import APART, FLOOR, Peak, likeliest
 
 THRESHOLD = 0.5
 _SPREAD = np.exp(-0.5 * np.arange(-2, 3) ** 2)  # what an event looks like; see `training.targets`
-_APART = 4  # frames at 30 per second; two events of one kind are further apart
-_APART_KINDS = 2  # of different kinds
 _TENNIS_BOUNCES = 0.25  # share of the scores; 0.36 to 0.73 on tennis clips, mostly 0 in badminton
 
 
 @cache
-def _shipped(name: str) -> nn.Module:
+def _shipped(name: str) -> EventNet:
     return load_net(name)
 
 
@@ -62,7 +64,7 @@ def find_events(
     xy: NDArray[np.float64],
     size: tuple[int, int],
     fps: float,
-    net: nn.Module | None = None,
+    net: EventNet | None = None,
     threshold: float = THRESHOLD,
     cuts: Sequence[int] = (),
 ) -> list[Event]:
@@ -77,7 +79,8 @@ def find_events(
         net: from `load_net` or `train`; None takes the shipped one of the sport that the path looks
             like: badminton where the network that knows both sports finds hardly a bounce, else
             tennis.
-        threshold: events have at least this score.
+        threshold: events have at least this score where the events around do not matter; see
+            `order.likeliest`.
         cuts: first frames of camera shots but for the first one, ascending; each shot is a path of
             its own.
 
@@ -98,22 +101,42 @@ def find_events(
     found = []
     for first, stop in pairwise((0, *cuts, len(path))):
         shot = without_repeats(path[first:stop])
-        likely = probabilities(net, centred(shot, size), fps)
-        for frame, kind, score in peaks(likely, threshold, step):
+        likely = peaks(probabilities(net, centred(shot, size), fps), step)
+        same_kind = net.same_kind.tolist()
+        for frame, kind, score in _chosen(likely, shot, same_kind, threshold, step):
             offset, (x, y), *speeds = turn(shot, frame)
             before, behind = (speed * fps for speed in speeds)
             found.append(Event(first + frame, KINDS[kind], x, y, score, offset, before, behind))
     return found
 
 
-def peaks(
-    found: NDArray[np.float64], threshold: float, step: int = 1
-) -> list[tuple[int, int, float]]:
-    """Frame, kind and score of each event, by frame.
+def _chosen(
+    likely: list[Peak],
+    shot: NDArray[np.float64],
+    same_kind: list[float],
+    threshold: float,
+    step: int,
+) -> list[Peak]:
+    """The events among peaks; pieces of path with a long gap between do not matter to each other.
+
+    Args:
+        likely: by frame.
+        shot: [N, 2]; NaN where no ball was seen.
+        same_kind, threshold, step: as in `likeliest`.
+    """
+    chosen: list[Peak] = []
+    frames = [peak.frame for peak in likely]
+    for piece in pieces(shot, LONGEST_GAP * step):
+        here = likely[bisect_left(frames, piece.start) : bisect_left(frames, piece.stop)]
+        chosen += likeliest(here, piece.start, same_kind, threshold, step)
+    return chosen
+
+
+def peaks(found: NDArray[np.float64], step: int = 1) -> list[Peak]:
+    """Where events of each kind are likeliest, by frame, from a score of `FLOOR` on.
 
     Args:
         found: [2, N], from `probabilities`.
-        threshold: least score.
         step: frames per 1/30 s.
     """
     if not found.shape[1]:
@@ -121,14 +144,9 @@ def peaks(
     spread = np.ones(4 * step + 1) / (_SPREAD.sum() * step)
     score = np.stack([np.convolve(row, spread)[2 * step : -2 * step] for row in found])
     rank = score + 1e-3 * found  # a plateau of the sum has its peak where the probability has
-    chosen: list[tuple[int, int, float]] = []
-    for kind, frame in np.argwhere(score >= threshold):
-        around = rank[kind, max(0, frame - _APART * step) : frame + _APART * step + 1]
+    chosen = []
+    for kind, frame in np.argwhere(score >= FLOOR):
+        around = rank[kind, max(0, frame - APART * step) : frame + APART * step + 1]
         if rank[kind, frame] == around.max():
-            chosen.append((int(frame), int(kind), min(1.0, float(score[kind, frame]))))
-    kept: list[tuple[int, int, float]] = []
-    for frame, kind, value in sorted(chosen, key=lambda event: -event[2]):
-        least = {kind: _APART * step}
-        if all(abs(frame - f) > least.get(k, _APART_KINDS * step) for f, k, _ in kept):
-            kept.append((frame, kind, value))
-    return sorted(kept)
+            chosen.append(Peak(int(frame), int(kind), min(1.0, float(score[kind, frame]))))
+    return sorted(chosen)

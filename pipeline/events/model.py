@@ -41,13 +41,21 @@ _DROPOUT = 0.1
 
 
 class EventNet(nn.Module):
-    """`[B, 15, T]` features -> `[B, 3, T]` logits of neither, hit, bounce."""
+    """`[B, 15, T]` features -> `[B, 3, T]` logits of neither, hit, bounce.
+
+    Attributes:
+        same_kind: float32 [2], kept with the weights; see `order.same_kind_odds`.  0, as in files
+            that lack it, where the order of events does not matter.
+    """
+
+    same_kind: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.start = nn.Conv1d(_FEATURES, _WIDTH, _KERNEL, padding=_KERNEL // 2)
         self.blocks = nn.Sequential(*(_Block(dilation) for dilation in _DILATIONS))
         self.end = nn.Conv1d(_WIDTH, 1 + len(KINDS), 1)
+        self.register_buffer("same_kind", torch.zeros(len(KINDS)))
 
     def forward(self, features: Tensor) -> Tensor:
         logits: Tensor = self.end(F.gelu(self.blocks(self.start(features))))
@@ -140,12 +148,17 @@ def probabilities(net: nn.Module, path: NDArray[np.float64], fps: float) -> NDAr
     return found
 
 
-def pieces(path: NDArray[np.float64]) -> list[slice]:
-    """From the first to the last sighting of each piece of path."""
+def pieces(path: NDArray[np.float64], longest_gap: int = LONGEST_GAP) -> list[slice]:
+    """From the first to the last sighting of each piece of path.
+
+    Args:
+        path: [N, 2]; NaN where no ball was seen.
+        longest_gap: frames; a longer one ends a piece.
+    """
     seen = np.flatnonzero(~np.isnan(path[:, 0]))
     if not len(seen):
         return []
-    cuts = np.flatnonzero(np.diff(seen) > LONGEST_GAP)
+    cuts = np.flatnonzero(np.diff(seen) > longest_gap)
     firsts, lasts = seen[np.r_[0, cuts + 1]], seen[np.r_[cuts, len(seen) - 1]]
     return [slice(first, last + 1) for first, last in zip(firsts, lasts, strict=True)]
 
@@ -170,7 +183,8 @@ def load_net(name_or_path: str | Path) -> EventNet:
     path = shipped if shipped.is_file() else Path(name_or_path)
     net = EventNet()
     try:
-        net.load_state_dict(safetensors_torch.load(path.read_bytes()))
+        known = {"same_kind": net.same_kind}
+        net.load_state_dict(known | safetensors_torch.load(path.read_bytes()))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise WeightsError(f"{path} holds no event network: {error}") from error
     return net.eval()

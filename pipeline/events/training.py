@@ -28,6 +28,7 @@ from tracknet.pipeline.events.model import (
     pieces,
     without_repeats,
 )
+from tracknet.pipeline.events.order import same_kind_odds
 
 _Events = list[tuple[float, str]]
 
@@ -100,6 +101,7 @@ def train(
         average.update_parameters(net)
         on_step(step + 1)
     net.load_state_dict(average.module.state_dict())
+    net.same_kind = torch.tensor(same_kind_odds(_labels_of_games(paths)))
     return net.eval()
 
 
@@ -112,6 +114,14 @@ def targets(events: _Events, frames: int) -> NDArray[np.float32]:
     wanted /= np.maximum(1, wanted.sum(0))
     wanted[0] = 1 - wanted.sum(0)
     return wanted
+
+
+def _labels_of_games(paths: Sequence[LabelledPath]) -> list[list[_Events]]:
+    """The events of each clip, by game."""
+    games: dict[str, list[_Events]] = {}
+    for path in paths:
+        games.setdefault(path.game, []).append(once(path.events))
+    return list(games.values())
 
 
 @dataclass(frozen=True)
