@@ -12,7 +12,7 @@ import json
 import threading
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +43,7 @@ from tracknet.pipeline.training import (
 from tracknet.pipeline.training.run import BEST, FINAL, RECORD, OnProgress, Source
 from tracknet.pipeline.training.state import read_record
 from tracknet.schemas import parquet
+from tracknet.schemas.lock import FolderLock
 
 Split = Literal["auto", "index", "match", "clip", "paper"]
 OnClip = Callable[[int, int], None]
@@ -167,6 +168,7 @@ def train_model(
 
     Raises:
         InputError: see `pipeline.training.train`; or nothing can be held out.
+        Locked: another run trains in `settings.out`.
         LabelError, VideoError: clips cannot be used.
         TrackNetError: Ray Train gave up.
     """
@@ -197,22 +199,29 @@ def train_here(
     fresh: bool,
     on_clip: OnClip,
     on_progress: OnProgress,
+    alone: bool = True,
 ) -> TrainResult:
-    """What every process of a run does."""
+    """What every process of a run does; the only one of it (`alone`) locks the folder."""
     torch.manual_seed(settings.config.batches.seed)  # the fresh weights, the same everywhere
     model = build(settings.arch, settings.model)
     training, validation = sources(settings, window_spec(model), on_clip)
-    parquet.write_json(settings.document(), settings.out / _RUN)
-    return train(
-        settings.config,
-        model,
-        training,
-        validation,
-        settings.out,
-        resume=not fresh,
-        on_progress=on_progress,
-        device=device,
-    )
+    with _lock(settings).hold() if alone else nullcontext():
+        parquet.write_json(settings.document(), settings.out / _RUN)
+        return train(
+            settings.config,
+            model,
+            training,
+            validation,
+            settings.out,
+            resume=not fresh,
+            on_progress=on_progress,
+            device=device,
+        )
+
+
+def _lock(settings: TrainSettings) -> FolderLock:
+    """Two runs in one folder would write over each other's state."""
+    return FolderLock(settings.out / ".lock")
 
 
 def sources(settings: TrainSettings, spec: WindowSpec, on_clip: OnClip) -> tuple[Source, Source]:
@@ -256,14 +265,20 @@ def _possible_split(clips: Sequence[Clip]) -> Literal["index", "match", "clip"]:
 def _train_on_ray(
     settings: TrainSettings, fresh: bool, on_clip: OnClip, on_progress: OnProgress
 ) -> TrainResult:
+    # Decoded before several processes would, and before a GPU is held.
+    sources(settings, window_spec(build(settings.arch, settings.model)), on_clip)
+    with _lock(settings).hold(), ray_session(settings.processes + 1):
+        return _fit(settings, fresh, on_progress)
+
+
+def _fit(settings: TrainSettings, fresh: bool, on_progress: OnProgress) -> TrainResult:
+    """Have Ray Train run `_work` in each process."""
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    # Decoded before several processes would, and before a GPU is held.
-    sources(settings, window_spec(build(settings.arch, settings.model)), on_clip)
     if fresh:
         (settings.out / RECORD).unlink(missing_ok=True)  # `_following` would tell of the old run
-    with ray_session(settings.processes + 1), _following(settings, on_progress):
+    with _following(settings, on_progress):
         trainer = TorchTrainer(
             _work,
             train_loop_config={"settings": settings, "fresh": fresh},
@@ -292,6 +307,7 @@ def _work(loop: dict[str, Any]) -> None:
         loop["fresh"],
         on_clip=lambda done, total: None,
         on_progress=lambda report, share: None,
+        alone=False,
     )
 
 

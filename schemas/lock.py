@@ -168,7 +168,7 @@ class FolderLock:
                 raise Locked(
                     f"{folder} is being written by {_name(line)}, which renewed its lock "
                     f"{max(0, age):.0f} s ago; if that run is dead, wait until the lock is "
-                    f"{DEAD_AFTER_S:.0f} s old, or give --take-lock"
+                    f"{DEAD_AFTER_S:.0f} s old (`tracknet track --take-lock` does not wait)"
                 )
         elif is_remote(self.path) and _is_alive(holder["process"]):  # no kernel says so
             raise Locked(f"{folder} is being written by {_name(line)}")

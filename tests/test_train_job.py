@@ -18,6 +18,8 @@ from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.synth import SynthConfig, write_dataset
 from tracknet.pipeline.training import FAST, PAPER
 from tracknet.pipeline.training.state import read_record
+from tracknet.schemas.errors import Locked
+from tracknet.schemas.lock import FolderLock
 
 SPEC = WindowSpec(frames=3, targets=(0, 1, 2), height=48, width=80)
 MODEL = {"width": 1 / 16, "input_height": 48, "input_width": 80, "head_bias": -3.0}
@@ -127,6 +129,14 @@ def test_nothing_is_left_behind_by_a_run_that_cannot_start(rallies: Path, tmp_pa
     assert train_model(settings(rallies, out, steps=1)).steps == 1  # the corrected command
 
 
+def test_two_runs_do_not_share_a_folder(rallies: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with FolderLock(out / ".lock").hold(), pytest.raises(Locked, match="is being written by"):
+        train_model(settings(rallies, out))
+    assert sorted(file.name for file in out.iterdir()) == [".lock"]
+    assert train_model(settings(rallies, out, steps=1)).steps == 1
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_step(rallies: Path, tmp_path: Path) -> None:
     """Gradients are averaged, so two processes learn what one does; process 0 writes.
@@ -153,4 +163,4 @@ def test_two_processes_share_a_step(rallies: Path, tmp_path: Path) -> None:
     moved = torch.cat([(theirs[name] - start[name]).abs().flatten() for name in start])
     apart = torch.cat([(theirs[name] - ours[name]).abs().flatten() for name in start])
     assert moved.median() > 1e-4
-    assert apart.max() < 1e-6
+    assert apart.max() < 1e-5  # the order of sums differs, and AdamW divides by their size
