@@ -15,13 +15,13 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import utils
+from ray._private import node, utils
 
 from tracknet.jobs import INSIDE_JOB
 from tracknet.jobs.native import native_stderr_in_log
@@ -30,6 +30,9 @@ from tracknet.jobs.workers import Node
 
 OBJECT_STORE_BYTES = 1 << 30
 _WSL_GPU = Path("/dev/dxg")
+# What a Ray on one machine has no use for: it adds nodes, serves the dashboard, and shows workers'
+# logs.  Without them Ray is up in 2 to 3 s instead of 4 to 5 on two slow cores.
+_CLUSTER_PROCESSES = ("start_monitor", "start_api_server", "start_log_monitor")
 
 
 @contextmanager
@@ -51,15 +54,16 @@ def ray_session(actors: int, queue_bytes: int = 0) -> Iterator[None]:
         reaped(folder),
     ):
         _with_token()
-        # Logical cores: the model's threads and the decoders share the real ones.
-        _init(
-            address="local",
-            num_cpus=actors,
-            include_dashboard=False,
-            object_store_memory=max(OBJECT_STORE_BYTES, 2 * queue_bytes),
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-        )
+        with _replaced(node.Node, dict.fromkeys(_CLUSTER_PROCESSES, _nothing)):
+            # Logical cores: the model's threads and the decoders share the real ones.
+            _init(
+                address="local",
+                num_cpus=actors,
+                include_dashboard=False,
+                object_store_memory=max(OBJECT_STORE_BYTES, 2 * queue_bytes),
+                _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
+            )
         try:
             yield
         finally:
@@ -117,13 +121,28 @@ def _join() -> None:
 def _init(**options: Any) -> None:
     # Ray's own handlers of SIGTERM end with exit code 15 or 1, and it sets the first one seconds
     # before it is ready; ours stays.  Its C++ part sets one more, which ours replaces in the end.
-    terminate, handler_setter = signal.getsignal(signal.SIGTERM), utils.set_sigterm_handler
-    utils.set_sigterm_handler = lambda handler: None
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
-        with warnings.catch_warnings():
+        with _replaced(utils, {"set_sigterm_handler": _nothing}), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own, about its future defaults
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     finally:
-        utils.set_sigterm_handler = handler_setter
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminate)
+
+
+def _nothing(*args: Any, **options: Any) -> None:
+    """Stands for functions of Ray that are not wanted."""
+
+
+@contextmanager
+def _replaced(owner: Any, functions: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Functions of a module or class replaced for a while; names that it lacks stay absent."""
+    kept = {name: getattr(owner, name) for name in functions if hasattr(owner, name)}
+    for name in kept:
+        setattr(owner, name, functions[name])
+    try:
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(owner, name, function)
