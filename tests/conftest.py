@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 import torch
+from filelock import FileLock
 
 from tests.runs import run
 from tests.videos import make_video
@@ -46,28 +48,55 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small V5 with seeded random weights: what it finds is noise, and the same each time."""
-    from tracknet.pipeline.models import build
-    from tracknet.pipeline.models.checkpoint import save_model
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
+    """Makes a folder once for all processes of a test run: `shared(name, make)`.
 
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_model(build("v5", {"width": 0.0625, "input_height": 144, "input_width": 256}).eval(), path)
-    return path
+    `make` is given the folder.  Nobody writes to it later.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = base if worker_id == "master" else base.parent
+
+    def shared(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return shared
 
 
 @pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_weights(shared: Callable[..., Path]) -> Path:
+    """A small V5 with seeded random weights: what it finds is noise, and the same each time."""
+
+    def make(folder: Path) -> None:
+        from tracknet.pipeline.models import build
+        from tracknet.pipeline.models.checkpoint import save_model
+
+        torch.manual_seed(0)
+        model = build("v5", {"width": 0.0625, "input_height": 144, "input_width": 256})
+        save_model(model.eval(), folder / "tiny.safetensors")
+
+    return shared("weights", make) / "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def archive(shared: Callable[..., Path]) -> Path:
     """Three sound videos of 230, 50 and 61 frames, one of them in a folder below.
 
     The long one has 3 frames a second, so that it lasts for shards of a minute, too.
     """
-    folder = tmp_path_factory.mktemp("archive")
-    make_video(folder / "long.mp4", 230, width=320, height=180, gop=30, fps=3)
-    make_video(folder / "short.mp4", 50, width=320, height=180, gop=25)
-    make_video(folder / "sub" / "other.mkv", 61, width=256, height=144, gop=20)
-    return folder
+
+    def make(folder: Path) -> None:
+        make_video(folder / "long.mp4", 230, width=320, height=180, gop=30, fps=3)
+        make_video(folder / "short.mp4", 50, width=320, height=180, gop=25)
+        make_video(folder / "sub" / "other.mkv", 61, width=256, height=144, gop=20)
+
+    return shared("archive", make)
 
 
 @pytest.fixture(scope="session")
@@ -96,13 +125,26 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def undisturbed(
-    archive: Path, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory
+    shared: Callable[..., Path],
+    archive: Path,
+    tiny_weights: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, dict[str, Any]]:
-    """The rows of a run that nothing disturbs: shards of 20 s, one worker."""
+    """The rows of a run that nothing disturbs: shards of 20 s, one worker; a copy for this process.
+
+    And what the run printed.
+    """
+
+    def make(folder: Path) -> None:
+        command = ("track", archive, "--out", folder / "out", "--weights", tiny_weights, "--json")
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.json").write_text(done.stdout)
+
+    made = shared("undisturbed", make)
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    done = run("track", archive, "--out", out, "--weights", tiny_weights, "--json")
-    assert done.returncode == 0, done.stderr
-    return out, json.loads(done.stdout)
+    shutil.copytree(made / "out", out)
+    return out, json.loads((made / "printed.json").read_text())
 
 
 @pytest.fixture(autouse=True)

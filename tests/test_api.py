@@ -48,7 +48,8 @@ def test_options_have_the_names_of_the_command_line(video, tiny_weights):
 
 def test_progress_is_told(video, tiny_weights):
     steps = []
-    tracknet.find(video, weights=str(tiny_weights), on_progress=steps.append)
+    options = {"weights": str(tiny_weights), "runtime": "torch"}
+    tracknet.find(video, **options, on_progress=steps.append)
     assert [(step.done, step.total) for step in steps] == [(24, 31), (31, 31)]
 
 
