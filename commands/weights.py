@@ -138,7 +138,8 @@ def check(
 ) -> None:
     """Compare a runtime with PyTorch in float32 on labelled clips; exit code 1 if it fails.
 
-    F1 may differ by 0.2 points, and 99.5 % of the frames must have the same outcome.
+    Balls are found and linked as `track` does.  F1 may differ by 0.2 points, and 99.5 % of the
+    frames must have the same outcome; a run of frames with another one counts as one.
 
     \b
     tracknet weights check v5.safetensors --data labelled/ --precision int8

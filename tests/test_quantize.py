@@ -239,13 +239,13 @@ def test_margin_covers_the_distance_of_calibration(tiny):
 
 
 @pytest.mark.parametrize(
-    ("found", "agreeing", "passed"),
+    ("found", "differing", "passed"),
     [
-        (Counts(tp=990, fn=10), 1000, True),
-        (Counts(tp=988, fn=12), 998, True),
-        (Counts(tp=985, fn=15), 995, False),  # F1 falls by 0.25 points
-        (Counts(tp=990, fn=10), 994, False),  # as good, but elsewhere
+        (Counts(tp=990, fn=10), 0, True),
+        (Counts(tp=988, fn=12), 2, True),
+        (Counts(tp=985, fn=15), 5, False),  # F1 falls by 0.25 points
+        (Counts(tp=990, fn=10), 6, False),  # as good, but elsewhere
     ],
 )
-def test_verdict(found, agreeing, passed):
-    assert GateResult(Counts(tp=990, fn=10), found, agreeing).passed is passed
+def test_verdict(found, differing, passed):
+    assert GateResult(Counts(tp=990, fn=10), found, differing).passed is passed
