@@ -25,7 +25,7 @@ from tracknet.pipeline.events.labels import (
     read_paths,
 )
 from tracknet.pipeline.events.model import KINDS, centred, probabilities, save_net
-from tracknet.pipeline.events.order import _SHARE, Peak, likeliest, same_kind_odds
+from tracknet.pipeline.events.order import _SERVE, _SHARE, Peak, likeliest, same_kind_odds
 from tracknet.pipeline.events.scoring import EventCounts, count
 from tracknet.pipeline.events.training import EventTraining, targets, train
 
@@ -199,7 +199,7 @@ def worth(chosen, same_kind):
         if peak.frame - before.frame <= (4 if alike else 2):
             return None
         total += _SHARE * same_kind[peak.kind] * alike
-    if chosen and chosen[0].kind == 1 and chosen[0].frame > 20:
+    if chosen and chosen[0].kind == 1 and chosen[0].frame > _SERVE:
         total += _SHARE * same_kind[1]
     return total
 

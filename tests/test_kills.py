@@ -30,7 +30,7 @@ from tracknet.pipeline.decoding.decoder import Decoder, DecoderLimits
 
 def test_driver_killed_then_resumed(undisturbed, archive, tiny_weights, tmp_path):
     command = ("track", archive, "--out", tmp_path, "--weights", tiny_weights)
-    command += ("--shard-seconds", 1)
+    command += ("--shard-seconds", 4)
     victim = start(*command)
     wait_for(lambda: staged(tmp_path) or list((tmp_path / "manifests").glob("*.json")))
     family = descendants(victim, "")
