@@ -163,8 +163,8 @@ def no_bridge_over(rows, cuts):
 
 @pytest.fixture(scope="module")
 def made(rallies, tmp_path_factory):
-    """A reel of 7 s as a video."""
-    reel = reels.join(rallies[:4], FADES[:3])
+    """A reel of 5 s as a video."""
+    reel = reels.join(rallies[:3], FADES[:2])
     return reels.write(tmp_path_factory.mktemp("reel") / "reel.mp4", reel.pictures), reel.cuts
 
 
