@@ -25,7 +25,15 @@ from tracknet.pipeline.events.labels import (
     read_paths,
 )
 from tracknet.pipeline.events.model import KINDS, centred, probabilities, save_net
-from tracknet.pipeline.events.order import _SERVE, _SHARE, Peak, likeliest, same_kind_odds
+from tracknet.pipeline.events.order import (
+    _SERVE,
+    _SHARE,
+    APART,
+    APART_KINDS,
+    Peak,
+    likeliest,
+    same_kind_odds,
+)
 from tracknet.pipeline.events.scoring import EventCounts, count
 from tracknet.pipeline.events.training import EventTraining, targets, train
 
@@ -196,7 +204,7 @@ def worth(chosen, same_kind):
     total = sum(np.log(p.score / (1 - p.score)) for p in chosen)
     for before, peak in pairwise(chosen):
         alike = before.kind == peak.kind
-        if peak.frame - before.frame <= (4 if alike else 2):
+        if peak.frame - before.frame <= (APART if alike else APART_KINDS):
             return None
         total += _SHARE * same_kind[peak.kind] * alike
     if chosen and chosen[0].kind == 1 and chosen[0].frame > _SERVE:
