@@ -35,8 +35,8 @@ from tracknet.pipeline.decoding.video import Video
 from tracknet.pipeline.errors import MachineError, TrackNetError, VideoError
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.chunks import chunks_of
-from tracknet.pipeline.tracking.engine import Detection, Detector, FrameChunk
-from tracknet.pipeline.tracking.peaks import to_source
+from tracknet.pipeline.tracking.engine import Detector, FrameChunk
+from tracknet.pipeline.tracking.peaks import in_source
 from tracknet.pipeline.tracking.shots import thumbnails_of
 from tracknet.pipeline.tracking.windows import Shard, needed_frames
 from tracknet.schemas.store import Store
@@ -290,7 +290,7 @@ class DetectStage:
             missing=frozenset(row["missing"]),
             background=background,
         )
-        source_size = (row["source_width"], row["source_height"])
+        sizes = (spec.width, spec.height), (row["source_width"], row["source_height"])
         detections = self.detector.detect(chunk)
         seconds_per_frame = (time.perf_counter() - started) / len(detections)
         self.meter.worked(len(detections))
@@ -300,7 +300,10 @@ class DetectStage:
                 "shard_first": row["shard_first"],
                 "frame": detection.frame,
                 "decoded": detection.decoded,
-                "candidates": _candidates(detection, (spec.width, spec.height), source_size),
+                "candidates": [
+                    {"x_px": peak.x, "y_px": peak.y, "score": peak.score}
+                    for peak in in_source(detection.candidates, *sizes)
+                ],
                 "thumbnail": thumbnail,
                 "model_s": seconds_per_frame,
                 "began": began,
@@ -314,15 +317,3 @@ class DetectStage:
 def _end(row: dict[str, Any], report: str) -> pa.Table:
     end = {"video_id": row["video_id"], "shard_first": row["shard_first"], "report": report}
     return pa.Table.from_pylist([end], FRAME_ROW)
-
-
-def _candidates(
-    detection: Detection, network_size: tuple[int, int], source_size: tuple[int, int]
-) -> list[dict[str, float]]:
-    """The value of `schemas.tables.CANDIDATES` of a frame; beside the picture there is no ball."""
-    found = []
-    for peak in detection.candidates:
-        x_px, y_px = to_source(peak, network_size, source_size)
-        if 0 <= x_px + 0.5 <= source_size[0] and 0 <= y_px + 0.5 <= source_size[1]:
-            found.append({"x_px": x_px, "y_px": y_px, "score": peak.score})
-    return found

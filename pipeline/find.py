@@ -21,7 +21,7 @@ from tracknet.pipeline.tracking.choose import Balls, choose_in_shots
 from tracknet.pipeline.tracking.chunks import chunks_of
 from tracknet.pipeline.tracking.engine import Detector
 from tracknet.pipeline.tracking.link import Candidates
-from tracknet.pipeline.tracking.peaks import to_source
+from tracknet.pipeline.tracking.peaks import Peak, in_source
 from tracknet.pipeline.tracking.shots import THUMBNAIL_BYTES, Shots, thumbnails_of
 from tracknet.pipeline.tracking.windows import Shard
 
@@ -56,15 +56,13 @@ def find_balls(
     )
     reader = decoder.read(video, shard.needed, spec.width, spec.height)
     pictures = (pair for batch in reader for pair in batch.frames())
-    found: list[list[tuple[float, float, float]]] = [[] for _ in range(n)]
+    found: list[list[Peak]] = [[] for _ in range(n)]
     decoded = np.zeros(n, bool)
     thumbnails = np.zeros((n, THUMBNAIL_BYTES), np.uint8)
     for chunk in chunks_of(pictures, shard, n, spec, detector.stride, CHUNK_FRAMES, background):
         for detection in detector.detect(chunk):
             decoded[detection.frame] = detection.decoded
-            found[detection.frame] = [
-                (*to_source(peak, network_size, size), peak.score) for peak in detection.candidates
-            ]
+            found[detection.frame] = in_source(detection.candidates, network_size, size)
         for frame, thumbnail in zip(chunk.owned, thumbnails_of(chunk), strict=True):
             if thumbnail is not None:
                 thumbnails[frame] = thumbnail.ravel()

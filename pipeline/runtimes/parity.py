@@ -35,7 +35,7 @@ from tracknet.pipeline.scoring.metrics import Counts, score_clip
 from tracknet.pipeline.tracking.choose import choose_balls
 from tracknet.pipeline.tracking.engine import Detector, DetectorSettings, FrameChunk, Runtime
 from tracknet.pipeline.tracking.link import Candidates
-from tracknet.pipeline.tracking.peaks import to_source
+from tracknet.pipeline.tracking.peaks import in_source
 
 F1_TOLERANCE = 0.002
 SAME_OUTCOMES = 0.995
@@ -148,8 +148,7 @@ def _outcomes_of_clip(runtime: Runtime, clip: LabelledClip) -> NDArray[np.int8]:
     detector = Detector(runtime, DetectorSettings())
     network_size, size = (spec.width, spec.height), clip.clip.size
     found = [
-        [(*to_source(peak, network_size, size), peak.score) for peak in detection.candidates]
-        for detection in detector.detect(chunk)
+        in_source(detection.candidates, network_size, size) for detection in detector.detect(chunk)
     ]
     balls = choose_balls(Candidates.of(found), np.ones(n, bool), size, detector.settings)
     outcomes, _ = score_clip(

@@ -14,12 +14,13 @@ Which of several peaks is the ball is decided later, by what the frames before a
 Peak(x=2.5, y=1.0, score=0.8999999761581421)
 
 Coordinates are pixels of the heatmap: origin top left, pixel centres at integers, so the top left
-pixel's centre is (0, 0) and its outer corner (-0.5, -0.5).  `to_source` moves a peak to the video.
+pixel's centre is (0, 0) and its outer corner (-0.5, -0.5).  `in_source` moves peaks to the video.
 This module knows nothing of models, windows or time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import cv2
@@ -130,6 +131,22 @@ def to_source(
     scale_x = source_size[0] / box.width
     scale_y = source_size[1] / box.height
     return (peak.x - box.left + 0.5) * scale_x - 0.5, (peak.y - box.top + 0.5) * scale_y - 0.5
+
+
+def in_source(
+    peaks: Sequence[Peak], network_size: tuple[int, int], source_size: tuple[int, int]
+) -> list[Peak]:
+    """Peaks in source pixels, see `to_source`, without those that lie outside the picture.
+
+    There is no ball in the black beside a picture.
+
+    >>> peaks = [Peak(90.0, 10.0, 0.9), Peak(255.5, 143.5, 0.8)]
+    >>> in_source(peaks, (512, 288), (540, 960))
+    [Peak(x=269.5, y=479.5, score=0.8)]
+    """
+    width, height = source_size
+    moved = [Peak(*to_source(peak, network_size, source_size), peak.score) for peak in peaks]
+    return [p for p in moved if 0 <= p.x + 0.5 <= width and 0 <= p.y + 0.5 <= height]
 
 
 def _contour_peaks(heatmap: np.ndarray, threshold: float, limit: int) -> list[Peak]:
