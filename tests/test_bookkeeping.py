@@ -47,7 +47,7 @@ def archive(tmp_path, contents):
     return made
 
 
-@pytest.mark.parametrize("sequences", [200, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sequences", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_any_order_of_events(tmp_path, contents, monkeypatch, sequences):
     monkeypatch.setattr(os, "fsync", lambda _: None)  # nothing here outlives a power cut anyway
     folders = (tmp_path / str(i) for i in range(10**9))
