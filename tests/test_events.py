@@ -178,7 +178,7 @@ def test_a_repeated_picture_counts_as_unseen(net):
 
 
 def test_peaks_are_apart():
-    found = np.zeros((2, 40))
+    found = np.full((2, 40), 1e-9)
     found[0, [10, 12, 13, 30]] = 0.5, 1, 0.9, 1
     found[1, [14, 20]] = 0.9, 1
     wide = targets([(12, "hit"), (20, "bounce")], 40)[1:]
@@ -188,6 +188,19 @@ def test_peaks_are_apart():
     assert [e[:2] for e in likeliest(peaks(found), 0, (0, 0), 0.35)] == [(12, 0), (20, 1), (30, 0)]
     assert likeliest(peaks(found), 0, (0, 0), 0.99) == []
     assert peaks(np.zeros((2, 0))) == []
+
+
+@pytest.mark.parametrize("first", [0, 17])
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_hit_counts_in_full_where_the_path_begins(first, step):
+    """A shuttle is often seen only from the serve on."""
+    around = np.exp(-0.5 * (np.arange(40) / step) ** 2)
+    found = np.zeros((2, 60))
+    found[:, first : first + 40] = np.maximum(around, 1e-9)
+    hit, bounce = sorted(peaks(found, step), key=lambda peak: peak.kind)
+    assert hit == (first, 0, pytest.approx(1, abs=0.01))
+    assert bounce.score < 0.8
+    assert all(peak.score < 0.8 for peak in peaks(found[:, ::-1], step))  # where it ends
 
 
 @st.composite

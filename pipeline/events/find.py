@@ -27,7 +27,8 @@ from tracknet.pipeline.events.model import (
 from tracknet.pipeline.events.order import APART, FLOOR, Peak, likeliest
 
 THRESHOLD = 0.5
-_SPREAD = np.exp(-0.5 * np.arange(-2, 3) ** 2)  # what an event looks like; see `training.targets`
+_HIT = KINDS.index("hit")
+_SPREAD = 2  # frames at 30 per second that an event reaches to either side; see `training.targets`
 _TENNIS_BOUNCES = 0.25  # share of the scores; at least 0.37 in tennis, at most 0.08 in badminton
 
 
@@ -135,14 +136,23 @@ def _chosen(
 def peaks(found: NDArray[np.float64], step: int = 1) -> list[Peak]:
     """Where events of each kind are likeliest, by frame, from a score of `FLOOR` on.
 
+    The score is the sum of the probabilities around a frame, as a share of what an event leaves
+    there.  That is less just behind the first sighting: a shuttle is often seen only from the serve
+    on.  It counts for hits alone; a ball that comes into view does not bounce just then.
+
     Args:
         found: [2, N], from `probabilities`.
         step: frames per 1/30 s.
     """
-    if not found.shape[1]:
+    frames, reach = found.shape[1], _SPREAD * step
+    if not frames:
         return []
-    spread = np.ones(4 * step + 1) / (_SPREAD.sum() * step)
-    score = np.stack([np.convolve(row, spread)[2 * step : -2 * step] for row in found])
+    event = np.exp(-0.5 * (np.arange(-reach, reach + 1) / step) ** 2)
+    begun = np.convolve(found.any(0), np.ones(reach + 1)) > 0  # ends `reach` frames late
+    leaves = np.full(found.shape, event.sum())
+    leaves[_HIT] = np.convolve(begun, event)[reach : reach + frames].clip(event[reach:].sum())
+    sums = np.stack([np.convolve(row, np.ones(len(event)))[reach:-reach] for row in found])
+    score = sums / leaves
     rank = score + 1e-3 * found  # a plateau of the sum has its peak where the probability has
     chosen = []
     for kind, frame in np.argwhere(score >= FLOOR):

@@ -135,7 +135,7 @@ def probabilities(net: nn.Module, path: NDArray[np.float64], fps: float) -> NDAr
         fps: frames per second.
 
     Returns:
-        [2, N] in [0, 1], of hit and bounce; 0 where no ball is near.
+        [2, N] in [0, 1], of hit and bounce; 0 outside of the pieces, above 0 within.
     """
     found = np.zeros((len(KINDS), len(path)))
     step = max(1, round(fps / FPS))
