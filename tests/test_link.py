@@ -1,5 +1,6 @@
 """Linking against every choice there is, by cases, and what becomes of it in a table."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -15,21 +16,32 @@ from tracknet.pipeline.tracking.engine import DetectorSettings
 from tracknet.pipeline.tracking.link import Candidates, LinkSettings, bridge, fixtures, link
 from tracknet.schemas.tables import STAGED
 
-SETTINGS = LinkSettings(gap=3, reach=20, gap_cost=0.5, start_cost=1, floor=0.4)
+PLAIN = {"doubt": 0.0, "of_score": 1.0, "of_lead": 0.0, "not_first": 0.0}
+SETTINGS = LinkSettings(gap=3, reach=20, gap_cost=0.5, start_cost=1, floor=0.4, **PLAIN)
+LEARNT = replace(SETTINGS, doubt=-0.6, of_score=1.5, of_lead=0.4, not_first=-0.5)
 
 
 def log_odds(p):
     return np.log(p / (1 - p))
 
 
-def worth(frames, choice, threshold):
+def certainty(frame, index, threshold, settings):
+    """The log-odds of `link.evidence`."""
+    odds = [log_odds(score) - log_odds(threshold) for _, _, score in frame]
+    others = odds[:index] + odds[index + 1 :]
+    lead = np.clip(odds[index] - max(others, default=-3.0), -4, 4)
+    total = settings.doubt + settings.of_score * odds[index] + settings.of_lead * lead
+    return np.clip(total + settings.not_first * (index > 0), -5, 5)
+
+
+def worth(frames, choice, threshold, settings):
     """The sum of the module's docstring, term by term."""
     total, last = 0.0, None
     for frame, index in enumerate(choice):
         if index is None:
             continue
-        x, y, score = frames[frame][index]
-        total += np.clip(log_odds(score) - log_odds(threshold), -5, 5)
+        x, y, _ = frames[frame][index]
+        total += certainty(frames[frame], index, threshold, settings)
         step = -np.inf
         if last is not None and frame - last[0] <= SETTINGS.gap:
             span = frame - last[0]
@@ -55,11 +67,16 @@ spot = st.tuples(
 )
 
 
-@given(st.lists(st.lists(spot, max_size=2), max_size=6), st.sampled_from([0.3, 0.5]))
-def test_no_choice_is_worth_more(frames, threshold):
+@given(
+    st.lists(st.lists(spot, max_size=2), max_size=6),
+    st.sampled_from([0.3, 0.5]),
+    st.sampled_from([SETTINGS, LEARNT]),
+)
+def test_no_choice_is_worth_more(frames, threshold, settings):
     every = product(*([None, *range(len(frame))] for frame in frames))
-    best = max(worth(frames, choice, threshold) for choice in every)
-    assert worth(frames, choice_of(frames, threshold), threshold) == pytest.approx(best)
+    best = max(worth(frames, choice, threshold, settings) for choice in every)
+    chosen = choice_of(frames, threshold, settings)
+    assert worth(frames, chosen, threshold, settings) == pytest.approx(best)
 
 
 LAMP = (300.3, 40.6, 0.95)

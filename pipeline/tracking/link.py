@@ -4,7 +4,7 @@ A heatmap often shows more than one bright spot, or a ball that is too faint to 
 time they differ: a ball moves on from where it was, a shoe or a lamp comes from nowhere.  `link`
 chooses at most one candidate of each frame, so that evidence and continuity together are greatest:
 
-    sum over chosen candidates of  log-odds of its score, above the threshold's
+    sum over chosen candidates of  log-odds that it is the ball, see `evidence`
     + for each step from one chosen candidate to the next
           -(distance / (reach * frames between))^2 - gap_cost * frames skipped
     - start_cost for each candidate that begins a track
@@ -14,7 +14,7 @@ faint ball between two clear ones is kept, and a lone flash is dropped unless it
 best choice over a camera shot is found exactly (dynamic programming over candidates, in one
 pass), so it does not depend on how the video was cut into shards.
 
->>> rally = [[(10, 10, 0.9)], [(200, 90, 0.7), (14, 11, 0.45)], [(17, 12, 0.8)], [], [(60, 9, 0.9)]]
+>>> rally = [[(10, 10, 0.9)], [(200, 90, 0.7), (14, 11, 0.7)], [(17, 12, 0.8)], [], [(60, 9, 0.9)]]
 >>> link(Candidates.of(rally), LinkSettings(), threshold=0.5).tolist()
 [0, 2, 3, -1, 4]
 
@@ -40,7 +40,9 @@ from numpy.typing import NDArray
 
 from tracknet.pipeline.errors import InputError
 
-_LOG_ODDS_LIMIT = 5.0  # a network's certainty beyond this is no further evidence
+_LOG_ODDS_LIMIT = 5.0  # certainty beyond this is no further evidence
+_LEAD_LIMIT = 4.0
+_NO_OTHER = -3.0  # log-odds, above the threshold's, of a second candidate where there is none
 _MARGIN = 1e-6
 _FIXTURE_CELL_PX = 2.0
 _FIXTURE_SHARE = 0.5
@@ -76,10 +78,19 @@ class Candidates(NamedTuple):
         here = slice(offsets[0], offsets[-1])
         return Candidates(offsets - offsets[0], self.xy[here], self.score[here])
 
+    def only(self, kept: NDArray[np.bool_]) -> Candidates:
+        """Those that are kept, of all frames."""
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
+        return Candidates(offsets, self.xy[kept], self.score[kept])
+
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """What a track is; the defaults were chosen on training and validation clips.
+    """What a track is.
+
+    The four weights of `evidence` were fitted on the candidates that `v5-nano` finds in training
+    clips (logistic regression: is it within 4 px of the label), except that `doubt` was raised by
+    0.5; this, `gap_cost` and the others were chosen on validation clips.
 
     Attributes:
         floor: faint candidates need this share of the threshold.
@@ -88,17 +99,22 @@ class LinkSettings:
         reach: px of a picture 512 wide; a ball that moves so far in a frame costs 1.
         gap_cost: for each frame that a step skips.
         start_cost: for beginning a track.
+        doubt, of_score, of_lead, not_first: see `evidence`.
         fixture_frames: frames around a candidate, half before and half behind, that are asked
             whether it is a fixture; it must have been there in half of them.
         fixture_least: and in so many frames, so that a ball at rest in a short clip is none.
     """
 
-    floor: float = 0.3
-    candidates: int = 4
+    floor: float = 0.16
+    candidates: int = 6
     gap: int = 7
     reach: float = 25.0
-    gap_cost: float = 0.5
+    gap_cost: float = 0.25
     start_cost: float = 4.0
+    doubt: float = -0.87
+    of_score: float = 1.72
+    of_lead: float = 0.41
+    not_first: float = -0.55
     fixture_frames: int = 600
     fixture_least: int = 60
 
@@ -115,16 +131,16 @@ def link(candidates: Candidates, settings: LinkSettings, threshold: float) -> ND
     Args:
         candidates: of a whole video; none where nothing was seen or nothing is known.
         settings: what a track is.
-        threshold: score at which a candidate's evidence is 0.
+        threshold: see `evidence`.
 
     Returns:
         int64 [N], the number of a candidate in `candidates`, or -1.
     """
     offsets, xy, score = candidates
     frame_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    evidence = _log_odds(score) - _log_odds(np.array(threshold))
-    value = np.clip(evidence, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT)  # of the best choice ending here
-    value[fixtures(candidates, settings)] = -np.inf
+    may_be = ~fixtures(candidates, settings)
+    value = np.full(len(score), -np.inf)  # of the best choice that ends here
+    value[may_be] = evidence(candidates.only(may_be), settings, threshold)
     came_from = np.full(len(score), -1)
     ended, ended_at = 0.0, -1  # the best choice so far, and its last candidate
     for frame in np.unique(frame_of):
@@ -146,6 +162,45 @@ def link(candidates: Candidates, settings: LinkSettings, threshold: float) -> ND
         chosen[frame_of[ended_at]] = ended_at
         ended_at = came_from[ended_at]
     return chosen
+
+
+def evidence(
+    candidates: Candidates, settings: LinkSettings, threshold: float
+) -> NDArray[np.float64]:
+    """Log-odds that a candidate is the ball, from its own frame alone.
+
+        doubt + of_score * odds + of_lead * lead + not_first (unless it comes first)
+
+    `odds` are the log-odds of its score, above those of the threshold; `lead` is how far they are
+    above those of the best other candidate of the frame.
+
+    Args:
+        candidates: strongest of a frame first.
+        settings: the four weights.
+        threshold: score whose `odds` are 0.
+
+    Returns:
+        float64 [M], within 5 to either side of 0.
+    """
+    offsets, _, score = candidates
+    if not len(score):
+        return np.zeros(0)
+    odds = _log_odds(score) - _log_odds(np.array(threshold))
+    starts = offsets[:-1][np.diff(offsets) > 0]  # of the frames that have candidates
+    number = np.repeat(np.arange(len(starts)), np.diff([*starts, len(score)]))
+    best = np.maximum.reduceat(odds, starts)[number]
+    tops = np.flatnonzero(odds == best)
+    top = tops[np.unique(number[tops], return_index=True)[1]]  # one of each frame
+    rest = odds.copy()
+    rest[top] = _NO_OTHER
+    other = best.copy()
+    other[top] = np.maximum.reduceat(rest, starts)
+    lead = np.clip(odds - other, -_LEAD_LIMIT, _LEAD_LIMIT)
+    behind = np.arange(len(score)) != starts[number]
+    found = settings.doubt + settings.of_score * odds + settings.of_lead * lead
+    found = found + settings.not_first * behind
+    clipped: NDArray[np.float64] = np.clip(found, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT)
+    return clipped
 
 
 def fixtures(candidates: Candidates, settings: LinkSettings) -> NDArray[np.bool_]:
