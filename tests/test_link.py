@@ -16,22 +16,12 @@ from tracknet.pipeline.tracking.engine import DetectorSettings
 from tracknet.pipeline.tracking.link import Candidates, LinkSettings, bridge, fixtures, link
 from tracknet.schemas.tables import STAGED
 
-PLAIN = {"doubt": 0.0, "of_score": 1.0, "of_lead": 0.0, "not_first": 0.0}
-SETTINGS = LinkSettings(gap=3, reach=20, gap_cost=0.5, start_cost=1, floor=0.4, **PLAIN)
-LEARNT = replace(SETTINGS, doubt=-0.6, of_score=1.5, of_lead=0.4, not_first=-0.5)
+SETTINGS = LinkSettings(gap=3, reach=20, gap_cost=0.5, start_cost=1, floor=0.4, doubt=0, weight=1)
+LEARNT = replace(SETTINGS, doubt=-0.6, weight=1.5)
 
 
 def log_odds(p):
     return np.log(p / (1 - p))
-
-
-def certainty(frame, index, threshold, settings):
-    """The log-odds of `link.evidence`."""
-    odds = [log_odds(score) - log_odds(threshold) for _, _, score in frame]
-    others = odds[:index] + odds[index + 1 :]
-    lead = np.clip(odds[index] - max(others, default=-3.0), -4, 4)
-    total = settings.doubt + settings.of_score * odds[index] + settings.of_lead * lead
-    return np.clip(total + settings.not_first * (index > 0), -5, 5)
 
 
 def worth(frames, choice, threshold, settings):
@@ -40,8 +30,9 @@ def worth(frames, choice, threshold, settings):
     for frame, index in enumerate(choice):
         if index is None:
             continue
-        x, y, _ = frames[frame][index]
-        total += certainty(frames[frame], index, threshold, settings)
+        x, y, score = frames[frame][index]
+        odds = log_odds(score) - log_odds(threshold)
+        total += np.clip(settings.doubt + settings.weight * odds, -5, 5)
         step = -np.inf
         if last is not None and frame - last[0] <= SETTINGS.gap:
             span = frame - last[0]

@@ -4,7 +4,7 @@ A heatmap often shows more than one bright spot, or a ball that is too faint to 
 time they differ: a ball moves on from where it was, a shoe or a lamp comes from nowhere.  `link`
 chooses at most one candidate of each frame, so that evidence and continuity together are greatest:
 
-    sum over chosen candidates of  log-odds that it is the ball, see `evidence`
+    sum over chosen candidates of  doubt + weight * log-odds of its score, above the threshold's
     + for each step from one chosen candidate to the next
           -(distance / (reach * frames between))^2 - gap_cost * frames skipped
     - start_cost for each candidate that begins a track
@@ -41,8 +41,6 @@ from numpy.typing import NDArray
 from tracknet.pipeline.errors import InputError
 
 _LOG_ODDS_LIMIT = 5.0  # certainty beyond this is no further evidence
-_LEAD_LIMIT = 4.0
-_NO_OTHER = -3.0  # log-odds, above the threshold's, of a second candidate where there is none
 _MARGIN = 1e-6
 _FIXTURE_CELL_PX = 2.0
 _FIXTURE_SHARE = 0.5
@@ -78,19 +76,14 @@ class Candidates(NamedTuple):
         here = slice(offsets[0], offsets[-1])
         return Candidates(offsets - offsets[0], self.xy[here], self.score[here])
 
-    def only(self, kept: NDArray[np.bool_]) -> Candidates:
-        """Those that are kept, of all frames."""
-        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
-        return Candidates(offsets, self.xy[kept], self.score[kept])
-
 
 @dataclass(frozen=True)
 class LinkSettings:
     """What a track is.
 
-    The four weights of `evidence` were fitted on the candidates that `v5-nano` finds in training
-    clips (logistic regression: is it within 4 px of the label), except that `doubt` was raised by
-    0.5; this, `gap_cost` and the others were chosen on validation clips.
+    `doubt` and `weight` turn a score into log-odds that the candidate is the ball.  They were
+    fitted on those that `v5-nano` finds in training clips (logistic regression: is it within 4 px
+    of the label), `doubt` raised by 0.5 since; this and the others were chosen on validation clips.
 
     Attributes:
         floor: faint candidates need this share of the threshold.
@@ -99,22 +92,20 @@ class LinkSettings:
         reach: px of a picture 512 wide; a ball that moves so far in a frame costs 1.
         gap_cost: for each frame that a step skips.
         start_cost: for beginning a track.
-        doubt, of_score, of_lead, not_first: see `evidence`.
+        doubt, weight: evidence at the threshold, and how much log-odds above it count.
         fixture_frames: frames around a candidate, half before and half behind, that are asked
             whether it is a fixture; it must have been there in half of them.
         fixture_least: and in so many frames, so that a ball at rest in a short clip is none.
     """
 
-    floor: float = 0.16
-    candidates: int = 6
+    floor: float = 0.3
+    candidates: int = 4
     gap: int = 7
     reach: float = 25.0
     gap_cost: float = 0.25
     start_cost: float = 4.0
-    doubt: float = -0.87
-    of_score: float = 1.72
-    of_lead: float = 0.41
-    not_first: float = -0.55
+    doubt: float = -0.85
+    weight: float = 2.42
     fixture_frames: int = 600
     fixture_least: int = 60
 
@@ -131,16 +122,17 @@ def link(candidates: Candidates, settings: LinkSettings, threshold: float) -> ND
     Args:
         candidates: of a whole video; none where nothing was seen or nothing is known.
         settings: what a track is.
-        threshold: see `evidence`.
+        threshold: score at which a candidate's evidence is `doubt`.
 
     Returns:
         int64 [N], the number of a candidate in `candidates`, or -1.
     """
     offsets, xy, score = candidates
     frame_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    may_be = ~fixtures(candidates, settings)
-    value = np.full(len(score), -np.inf)  # of the best choice that ends here
-    value[may_be] = evidence(candidates.only(may_be), settings, threshold)
+    odds = _log_odds(score) - _log_odds(np.array(threshold))
+    evidence = settings.doubt + settings.weight * odds
+    value = np.clip(evidence, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT)  # of the best choice ending here
+    value[fixtures(candidates, settings)] = -np.inf
     came_from = np.full(len(score), -1)
     ended, ended_at = 0.0, -1  # the best choice so far, and its last candidate
     for frame in np.unique(frame_of):
@@ -162,45 +154,6 @@ def link(candidates: Candidates, settings: LinkSettings, threshold: float) -> ND
         chosen[frame_of[ended_at]] = ended_at
         ended_at = came_from[ended_at]
     return chosen
-
-
-def evidence(
-    candidates: Candidates, settings: LinkSettings, threshold: float
-) -> NDArray[np.float64]:
-    """Log-odds that a candidate is the ball, from its own frame alone.
-
-        doubt + of_score * odds + of_lead * lead + not_first (unless it comes first)
-
-    `odds` are the log-odds of its score, above those of the threshold; `lead` is how far they are
-    above those of the best other candidate of the frame.
-
-    Args:
-        candidates: strongest of a frame first.
-        settings: the four weights.
-        threshold: score whose `odds` are 0.
-
-    Returns:
-        float64 [M], within 5 to either side of 0.
-    """
-    offsets, _, score = candidates
-    if not len(score):
-        return np.zeros(0)
-    odds = _log_odds(score) - _log_odds(np.array(threshold))
-    starts = offsets[:-1][np.diff(offsets) > 0]  # of the frames that have candidates
-    number = np.repeat(np.arange(len(starts)), np.diff([*starts, len(score)]))
-    best = np.maximum.reduceat(odds, starts)[number]
-    tops = np.flatnonzero(odds == best)
-    top = tops[np.unique(number[tops], return_index=True)[1]]  # one of each frame
-    rest = odds.copy()
-    rest[top] = _NO_OTHER
-    other = best.copy()
-    other[top] = np.maximum.reduceat(rest, starts)
-    lead = np.clip(odds - other, -_LEAD_LIMIT, _LEAD_LIMIT)
-    behind = np.arange(len(score)) != starts[number]
-    found = settings.doubt + settings.of_score * odds + settings.of_lead * lead
-    found = found + settings.not_first * behind
-    clipped: NDArray[np.float64] = np.clip(found, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT)
-    return clipped
 
 
 def fixtures(candidates: Candidates, settings: LinkSettings) -> NDArray[np.bool_]:
