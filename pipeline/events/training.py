@@ -32,9 +32,6 @@ from tracknet.pipeline.events.order import same_kind_odds
 
 _Events = list[tuple[float, str]]
 
-_LATE = 3  # frames
-_LEAST = 12  # sightings of a path that something can be learnt from
-
 
 @dataclass(frozen=True)
 class EventTraining:
@@ -46,8 +43,6 @@ class EventTraining:
         averaged: decay of the weights' moving average, which is what is kept.
         event_weight: of frames at events in the loss, against 1 of others.
         dribbles: share of the pieces that are drawn dribbles.
-        from_hit: share of the pieces with a hit that are seen only from one on, as a shuttle often
-            is from the serve on.
         seed: of everything random.
     """
 
@@ -58,7 +53,6 @@ class EventTraining:
     averaged: float = 0.995
     event_weight: float = 2.0
     dribbles: float = 0.06
-    from_hit: float = 0.0
     seed: int = 0
 
 
@@ -162,8 +156,6 @@ def _batch(
     rows = []
     for i in drawn:
         part = _dribble(rng, length) if rng.random() < settings.dribbles else parts[i]
-        if settings.from_hit and rng.random() < settings.from_hit:
-            part = _from_a_hit(part, rng)
         start = rng.integers(0, max(1, len(part.path) - length + 1))
         part = replace(
             part,
@@ -189,20 +181,6 @@ def _dribble(rng: np.random.Generator, longest: int) -> _Part:
     y = rng.uniform(-80, 130) - rng.uniform(6, 40) * arcs
     bounces = [(float(frame), "bounce") for frame in np.arange(first, len(frames), period)]
     return _Part(np.stack([x, y], 1), bounces, FPS)
-
-
-def _from_a_hit(part: _Part, rng: np.random.Generator) -> _Part:
-    """The part behind a hit, whose ball is first seen up to `_LATE` frames later."""
-    hits = [round(frame) for frame, kind in part.events if kind == "hit"]
-    if not hits:
-        return part
-    begin = max(0, hits[rng.integers(len(hits))]) + rng.integers(0, _LATE + 1)
-    seen = np.flatnonzero(~np.isnan(part.path[begin:, 0]))
-    if len(seen) < _LEAST:
-        return part
-    begin += seen[0]
-    events = [(max(0.0, f - begin), kind) for f, kind in part.events if f >= begin - _LATE]
-    return replace(part, path=part.path[begin:], events=events)
 
 
 def _seen_otherwise(part: _Part, rng: np.random.Generator) -> _Part:
