@@ -1,6 +1,5 @@
 """Linking against every choice there is, by cases, and what becomes of it in a table."""
 
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -16,23 +15,21 @@ from tracknet.pipeline.tracking.engine import DetectorSettings
 from tracknet.pipeline.tracking.link import Candidates, LinkSettings, bridge, fixtures, link
 from tracknet.schemas.tables import STAGED
 
-SETTINGS = LinkSettings(gap=3, reach=20, gap_cost=0.5, start_cost=1, floor=0.4, doubt=0, weight=1)
-LEARNT = replace(SETTINGS, doubt=-0.6, weight=1.5)
+SETTINGS = LinkSettings(gap=3, reach=20, gap_cost=0.5, start_cost=1, floor=0.4)
 
 
 def log_odds(p):
     return np.log(p / (1 - p))
 
 
-def worth(frames, choice, threshold, settings):
+def worth(frames, choice, threshold):
     """The sum of the module's docstring, term by term."""
     total, last = 0.0, None
     for frame, index in enumerate(choice):
         if index is None:
             continue
         x, y, score = frames[frame][index]
-        odds = log_odds(score) - log_odds(threshold)
-        total += np.clip(settings.doubt + settings.weight * odds, -5, 5)
+        total += np.clip(log_odds(score) - log_odds(threshold), -5, 5)
         step = -np.inf
         if last is not None and frame - last[0] <= SETTINGS.gap:
             span = frame - last[0]
@@ -58,16 +55,11 @@ spot = st.tuples(
 )
 
 
-@given(
-    st.lists(st.lists(spot, max_size=2), max_size=6),
-    st.sampled_from([0.3, 0.5]),
-    st.sampled_from([SETTINGS, LEARNT]),
-)
-def test_no_choice_is_worth_more(frames, threshold, settings):
+@given(st.lists(st.lists(spot, max_size=2), max_size=6), st.sampled_from([0.3, 0.5]))
+def test_no_choice_is_worth_more(frames, threshold):
     every = product(*([None, *range(len(frame))] for frame in frames))
-    best = max(worth(frames, choice, threshold, settings) for choice in every)
-    chosen = choice_of(frames, threshold, settings)
-    assert worth(frames, chosen, threshold, settings) == pytest.approx(best)
+    best = max(worth(frames, choice, threshold) for choice in every)
+    assert worth(frames, choice_of(frames, threshold), threshold) == pytest.approx(best)
 
 
 LAMP = (300.3, 40.6, 0.95)

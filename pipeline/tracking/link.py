@@ -4,7 +4,7 @@ A heatmap often shows more than one bright spot, or a ball that is too faint to 
 time they differ: a ball moves on from where it was, a shoe or a lamp comes from nowhere.  `link`
 chooses at most one candidate of each frame, so that evidence and continuity together are greatest:
 
-    sum over chosen candidates of  doubt + weight * log-odds of its score, above the threshold's
+    sum over chosen candidates of  log-odds of its score, above the threshold's
     + for each step from one chosen candidate to the next
           -(distance / (reach * frames between))^2 - gap_cost * frames skipped
     - start_cost for each candidate that begins a track
@@ -14,7 +14,7 @@ faint ball between two clear ones is kept, and a lone flash is dropped unless it
 best choice over a camera shot is found exactly (dynamic programming over candidates, in one
 pass), so it does not depend on how the video was cut into shards.
 
->>> rally = [[(10, 10, 0.9)], [(200, 90, 0.7), (14, 11, 0.7)], [(17, 12, 0.8)], [], [(60, 9, 0.9)]]
+>>> rally = [[(10, 10, 0.9)], [(200, 90, 0.7), (14, 11, 0.45)], [(17, 12, 0.8)], [], [(60, 9, 0.9)]]
 >>> link(Candidates.of(rally), LinkSettings(), threshold=0.5).tolist()
 [0, 2, 3, -1, 4]
 
@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from tracknet.pipeline.errors import InputError
 
-_LOG_ODDS_LIMIT = 5.0  # certainty beyond this is no further evidence
+_LOG_ODDS_LIMIT = 5.0  # a network's certainty beyond this is no further evidence
 _MARGIN = 1e-6
 _FIXTURE_CELL_PX = 2.0
 _FIXTURE_SHARE = 0.5
@@ -79,11 +79,7 @@ class Candidates(NamedTuple):
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """What a track is.
-
-    `doubt` and `weight` turn a score into log-odds that the candidate is the ball.  They were
-    fitted on those that `v5-nano` finds in training clips (logistic regression: is it within 4 px
-    of the label), `doubt` raised by 0.5 since; this and the others were chosen on validation clips.
+    """What a track is; the defaults were chosen on training and validation clips.
 
     Attributes:
         floor: faint candidates need this share of the threshold.
@@ -92,7 +88,6 @@ class LinkSettings:
         reach: px of a picture 512 wide; a ball that moves so far in a frame costs 1.
         gap_cost: for each frame that a step skips.
         start_cost: for beginning a track.
-        doubt, weight: evidence at the threshold, and how much log-odds above it count.
         fixture_frames: frames around a candidate, half before and half behind, that are asked
             whether it is a fixture; it must have been there in half of them.
         fixture_least: and in so many frames, so that a ball at rest in a short clip is none.
@@ -102,10 +97,8 @@ class LinkSettings:
     candidates: int = 4
     gap: int = 7
     reach: float = 25.0
-    gap_cost: float = 0.25
+    gap_cost: float = 0.5
     start_cost: float = 4.0
-    doubt: float = -0.85
-    weight: float = 2.42
     fixture_frames: int = 600
     fixture_least: int = 60
 
@@ -122,15 +115,14 @@ def link(candidates: Candidates, settings: LinkSettings, threshold: float) -> ND
     Args:
         candidates: of a whole video; none where nothing was seen or nothing is known.
         settings: what a track is.
-        threshold: score at which a candidate's evidence is `doubt`.
+        threshold: score at which a candidate's evidence is 0.
 
     Returns:
         int64 [N], the number of a candidate in `candidates`, or -1.
     """
     offsets, xy, score = candidates
     frame_of = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    odds = _log_odds(score) - _log_odds(np.array(threshold))
-    evidence = settings.doubt + settings.weight * odds
+    evidence = _log_odds(score) - _log_odds(np.array(threshold))
     value = np.clip(evidence, -_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT)  # of the best choice ending here
     value[fixtures(candidates, settings)] = -np.inf
     came_from = np.full(len(score), -1)
