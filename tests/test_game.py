@@ -102,6 +102,16 @@ def test_results_of_an_older_version_get_events(with_row):
     assert "events of 0 videos" in run("events", "find", with_row.root).stdout
 
 
+def test_events_are_made_again_where_somebody_wants_it(with_row):
+    assert run("events", "find", with_row.root).returncode == 0
+    events = tracknet.read(with_row.root, "events")
+    with_row.derive(ID, game_tables(video(), rows_of(np.full((90, 2), np.nan))))
+    assert tracknet.read(with_row.root, "events").empty
+    done = run("events", "find", with_row.root, "--again")
+    assert "events of 1 videos" in done.stdout, done.stderr
+    assert tracknet.read(with_row.root, "events").equals(events)
+
+
 def test_cuts_are_scored_in_videos_that_the_labels_name(with_row, tmp_path):
     labels = tmp_path / "cuts.csv"
     labels.write_text("clip,frame\na,\n")
