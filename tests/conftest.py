@@ -47,6 +47,14 @@ def pytest_configure(config: pytest.Config) -> None:
     warnings.filterwarnings("ignore", category=ResourceWarning)
 
 
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """PyTorch's threads, which round differently, as before: some tests change their number."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
     """Makes a folder once for all processes of a test run: `shared(name, make)`.
