@@ -225,8 +225,7 @@ def _print_scores(scores: Sequence[EventScore], as_json: bool) -> None:
 @events.command()
 @results_argument
 @court_option
-@click.option("--again", is_flag=True, help="Make all of them again, as with a newer network.")
-def find(out: Path, court: Path | None, again: bool) -> None:
+def find(out: Path, court: Path | None) -> None:
     """Find the events of a results folder that lacks them, or whose courts change.
 
     Nothing is decoded.  `track` finds events itself; it is needed for results of an older version,
@@ -234,7 +233,6 @@ def find(out: Path, court: Path | None, again: bool) -> None:
 
     \b
     tracknet events find tables/
-    tracknet events find tables/ --again
     tracknet events find tables/ --court court.json
     """
     from tracknet.commands.console import progress
@@ -249,7 +247,7 @@ def find(out: Path, court: Path | None, again: bool) -> None:
     with store.lock(), progress("finding events") as report:
         if courts is not None:
             store.write_courts(courts)
-        done = fill(store, lambda done, total: report(done, total, "videos"), again=again)
+        done = fill(store, lambda done, total: report(done, total, "videos"))
     click.echo(f"{out}: events of {done} videos found; the others had theirs")
 
 

@@ -102,24 +102,18 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def fill(
-    store: Store,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-    *,
-    again: bool = False,
-) -> int:
+def fill(store: Store, on_progress: Callable[[int, int], None] = lambda done, total: None) -> int:
     """Make these tables for every published video that lacks them; see `Store.lacks_derived`.
 
     Args:
         store: locked by the caller.
         on_progress: called with how many are done, and how many there are.
-        again: make them for all videos.
 
     Returns:
         How many videos were done.
     """
     videos = [m["video_id"] for m in store.manifests() if store.is_published(m["video_id"])]
-    lacking = [video_id for video_id in videos if again or store.lacks_derived(video_id)]
+    lacking = [video_id for video_id in videos if store.lacks_derived(video_id)]
     for done, video_id in enumerate(lacking, 1):
         try:
             video, rows = store.read_video(video_id), store.read_trajectory(video_id)

@@ -17,7 +17,7 @@ from typing import Any
 from tracknet.schemas import parquet
 from tracknet.schemas.folder import read_json
 from tracknet.schemas.scores import Scores
-from tracknet.schemas.tables import DERIVED
+from tracknet.schemas.tables import DERIVED, DERIVED_VERSION
 
 CourtRow = dict[str, Any]
 
@@ -44,12 +44,12 @@ class Courts(Scores):
         return courts_of(self.courts(), source)
 
     def derived_from(self, source: str) -> str:
-        """What a video's derived tables depend on besides its rows: their columns, its courts."""
+        """What a video's derived tables depend on besides its rows: their making, its courts."""
         columns = {
             name: [f"{field.name}: {field.type}" for field in schema]
             for name, schema in DERIVED.items()
         }
-        text = json.dumps([columns, self.courts_of(source)], sort_keys=True)
+        text = json.dumps([DERIVED_VERSION, columns, self.courts_of(source)], sort_keys=True)
         return sha256(text.encode()).hexdigest()[:16]
 
 

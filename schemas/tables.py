@@ -187,6 +187,11 @@ SHOTS = pa.schema(
 DERIVED = {"events": EVENTS, "rallies": RALLIES, "shots": SHOTS}
 """Tables that follow from a video's trajectory, and from its courts, alone."""
 
+DERIVED_VERSION = 2
+"""Grows where other tables follow from the same rows, as with new networks for events.
+
+Those of older results are made again then, without decoding."""
+
 _PROTOCOL = [
     _field("space", pa.string(), "", "model: px at 512x288, as published; source: source px"),
     _field("tolerance_px", pa.float64(), "px of space", "a hit is strictly closer"),

@@ -28,7 +28,7 @@ from tracknet.pipeline.events.order import APART, FLOOR, Peak, likeliest
 
 THRESHOLD = 0.5
 _HIT = KINDS.index("hit")
-_SPREAD = 2  # frames at 30 per second that an event reaches to either side; see `training.targets`
+_SPREAD = 2  # frames at 30 per second, to either side, that an event is seen in
 _TENNIS_BOUNCES = 0.25  # share of the scores; at least 0.37 in tennis, at most 0.08 in badminton
 
 
@@ -136,9 +136,10 @@ def _chosen(
 def peaks(found: NDArray[np.float64], step: int = 1) -> list[Peak]:
     """Where events of each kind are likeliest, by frame, from a score of `FLOOR` on.
 
-    The score is the sum of the probabilities around a frame, as a share of what an event leaves
-    there.  That is less just behind the first sighting: a shuttle is often seen only from the serve
-    on.  It counts for hits alone; a ball that comes into view does not bounce just then.
+    The score is the sum of the probabilities around a frame, as a share of the sum that a certain
+    event there has.  Where a path begins, a hit has less: what lies before the first sighting is
+    missing.  A bounce, or an event where a path ends, gets no such allowance: it finds more false
+    events than right ones.
 
     Args:
         found: [2, N], from `probabilities`.
@@ -147,12 +148,14 @@ def peaks(found: NDArray[np.float64], step: int = 1) -> list[Peak]:
     frames, reach = found.shape[1], _SPREAD * step
     if not frames:
         return []
-    event = np.exp(-0.5 * (np.arange(-reach, reach + 1) / step) ** 2)
-    begun = np.convolve(found.any(0), np.ones(reach + 1)) > 0  # ends `reach` frames late
-    leaves = np.full(found.shape, event.sum())
-    leaves[_HIT] = np.convolve(begun, event)[reach : reach + frames].clip(event[reach:].sum())
+    event = np.exp(-0.5 * (np.arange(-reach, reach + 1) / step) ** 2)  # see `training.targets`
+    in_path = found.any(0)
+    # As if a path went on behind its end.
+    counted = np.convolve(in_path, np.ones(reach + 1)) > 0
+    certain = np.full(found.shape, event.sum())
+    certain[_HIT, in_path] = np.convolve(counted, event)[reach : reach + frames][in_path]
     sums = np.stack([np.convolve(row, np.ones(len(event)))[reach:-reach] for row in found])
-    score = sums / leaves
+    score = sums / certain
     rank = score + 1e-3 * found  # a plateau of the sum has its peak where the probability has
     chosen = []
     for kind, frame in np.argwhere(score >= FLOOR):
