@@ -1,8 +1,6 @@
 """The court: places in metres and km/h against flights that are known."""
 
 import csv
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,10 +258,8 @@ def real_bounces(path):
 
 
 @pytest.mark.parametrize("game", REAL)
-def test_labelled_bounces_of_real_clips_lie_in_the_court_or_near(game):
-    if not os.environ.get("TRACKNET_DATA"):
-        pytest.skip("needs TRACKNET_DATA: a folder of real clips")
-    at = real_bounces(Path(os.environ["TRACKNET_DATA"]) / "tennis_trajectories.csv")[game]
+def test_labelled_bounces_of_real_clips_lie_in_the_court_or_near(real_data, game):
+    at = real_bounces(real_data / "tennis_trajectories.csv")[game]
     assert len(at) >= 50
     near = (np.abs(at[:, 0]) < 4.115 + 1.0) & (np.abs(at[:, 1]) < 11.885 + 1.0)
     assert near.mean() >= 0.9, at
