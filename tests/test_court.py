@@ -13,7 +13,8 @@ from tracknet.pipeline.events.court import fit_court
 from tracknet.pipeline.events.places import Place, places
 from tracknet.pipeline.events.speed import fly_back, speed_at_hit
 from tracknet.pipeline.events.standards import STANDARDS
-from tracknet.pipeline.synth.rally import GRAVITY, SPORTS, place_camera
+from tracknet.pipeline.synth.camera import place_camera
+from tracknet.pipeline.synth.rally import GRAVITY, SPORTS
 
 SIZE = (1280, 720)
 FPS = 30.0

@@ -12,8 +12,9 @@ import pytest
 
 from tracknet.pipeline.pictures.draw import streak
 from tracknet.pipeline.synth import SynthConfig, paste_ball, synthesize_clip, write_dataset
+from tracknet.pipeline.synth.camera import place_camera
 from tracknet.pipeline.synth.film import ABSENT, CLEAR, HIDDEN, BallLabel, Film
-from tracknet.pipeline.synth.rally import GRAVITY, SPORTS, SUBSTEPS, fly, place_camera, play
+from tracknet.pipeline.synth.rally import GRAVITY, SPORTS, SUBSTEPS, fly, play
 
 SMALL = SynthConfig(width=320, height=180, frames=(12, 16))
 

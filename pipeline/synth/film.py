@@ -17,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tracknet.pipeline.pictures.draw import Cover, blend, overlap, streak
+from tracknet.pipeline.synth.camera import place_camera
 from tracknet.pipeline.synth.player import Outfit, Pose, ball_colour, draw_player, random_outfit
-from tracknet.pipeline.synth.rally import SUBSTEPS, Rally, Sport, place_camera, play
+from tracknet.pipeline.synth.rally import SUBSTEPS, Rally, Sport, play
 from tracknet.pipeline.synth.scene import Scene
 
 ABSENT, CLEAR, HARD, HIDDEN = 0, 1, 2, 3

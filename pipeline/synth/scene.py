@@ -24,8 +24,9 @@ from tracknet.pipeline.pictures.draw import (
     polygon,
     streak,
 )
+from tracknet.pipeline.synth.camera import Camera
 from tracknet.pipeline.synth.player import Pose, ball_colour, draw_player, muted, random_outfit
-from tracknet.pipeline.synth.rally import Camera, Sport, Vector
+from tracknet.pipeline.synth.rally import Sport, Vector
 
 WORDS = ("BASELINE", "NORTHCUP", "VOLLEY", "ARENA ONE", "OPEN 26", "LUMEN", "KITE", "RALLY")
 
