@@ -20,6 +20,20 @@ SUBSTEPS = 16
 
 GRAVITY = 9.81
 
+_Range = tuple[float, float]
+_Stroke = tuple[_Range, _Range, _Range]
+# Strokes of badminton: where the shuttlecock is met next, as a share of half the court behind the
+# net and in metres above the floor; and after how many seconds.
+_SHORT_SERVE: _Stroke = ((0.27, 0.50), (0.5, 1.4), (0.42, 0.75))
+_LONG_SERVE: _Stroke = ((0.75, 0.98), (1.2, 2.6), (1.2, 1.7))
+_CLEAR: _Stroke = ((0.70, 0.97), (1.6, 2.6), (0.9, 1.4))
+_DROP: _Stroke = ((0.12, 0.42), (0.4, 1.5), (0.65, 1.0))
+_SMASH: _Stroke = ((0.35, 0.80), (0.3, 1.2), (0.33, 0.60))
+_LIFT: _Stroke = ((0.65, 0.98), (1.5, 2.6), (1.0, 1.5))
+_NET: _Stroke = ((0.06, 0.36), (0.3, 1.3), (0.5, 0.9))
+_BLOCK: _Stroke = ((0.10, 0.45), (0.3, 1.3), (0.55, 1.0))
+_DRIVE: _Stroke = ((0.40, 0.85), (0.8, 2.0), (0.4, 0.75))
+
 Line = tuple[tuple[float, float], tuple[float, float]]
 Vector = tuple[float, float, float]
 
@@ -214,17 +228,17 @@ def _rally(
 ) -> tuple[np.ndarray, list[Hit]]:
     """One rally from the serve to the last ball: its path and its hits."""
     side = int(rng.choice([-1, 1]))
-    at = (
-        float(rng.uniform(-0.6, 0.6) * sport.half_width),
-        side * sport.half_length * (0.5 if sport.shuttle else 0.98),
-        sport.serve_height,
-    )
-    pieces = [_toss(at, dt)] if sport.serve_height > 2 else []
-    hits = []
-    for shots_left in range(int(rng.integers(3, 12)), -1, -1):
+    x = float(rng.uniform(-0.6, 0.6) * sport.half_width)
+    depth = float(rng.uniform(0.3, 0.5)) if sport.shuttle else 0.98
+    at = (x, side * sport.half_length * depth, sport.serve_height)
+    pieces = [_held(rng, at, dt)] if sport.shuttle else []
+    pieces += [_toss(at, dt)] if sport.serve_height > 2 else []
+    hits: list[Hit] = []
+    fewest = 1 if sport.shuttle else 3
+    for shots_left in range(int(rng.integers(fewest, 12)), -1, -1):
         now = start + sum(map(len, pieces)) * dt
+        velocity, seconds = _shot(rng, sport, at, side, serve=not hits, last=shots_left == 0)
         hits.append(Hit(now, _nearest(homes, at, side), at))
-        velocity, seconds = _shot(rng, sport, at, side, last=shots_left == 0)
         path, stopped = fly(at, velocity, sport, round(seconds / dt), dt)
         pieces.append(path)
         if stopped or path[-1, 2] < 0.2:
@@ -246,11 +260,20 @@ def _toss(top: Vector, dt: float) -> np.ndarray:
     return np.stack([np.full_like(t, top[0]), np.full_like(t, top[1]), z], axis=1)
 
 
+def _held(rng: np.random.Generator, at: Vector, dt: float) -> np.ndarray:
+    """The shuttlecock in the server's hand, which is not quite still, until it is hit at `at`."""
+    steps = round(rng.uniform(0, 1.6) / dt) if rng.random() < 0.6 else 0
+    return np.cumsum(rng.normal(0, 0.0015, (steps, 3)), 0)[::-1] + at
+
+
 def _shot(
-    rng: np.random.Generator, sport: Sport, at: Vector, side: int, last: bool
+    rng: np.random.Generator, sport: Sport, at: Vector, side: int, serve: bool, last: bool
 ) -> tuple[Vector, float]:
     """Initial velocity of a shot from `at`, and how long it flies before it is met again."""
-    goal, seconds = (_shuttle_goal if sport.shuttle else _ball_goal)(rng, sport, at, side)
+    if sport.shuttle:
+        goal, seconds = _shuttle_goal(rng, sport, at, side, serve)
+    else:
+        goal, seconds = _ball_goal(rng, sport, at, side)
     # A ball that would catch the net is hit higher, that is slower, until it clears it; the last
     # one of a rally is left as it is.
     velocity = _aim(at, goal, seconds, sport.drag)
@@ -283,14 +306,17 @@ def _ball_goal(
 
 
 def _shuttle_goal(
-    rng: np.random.Generator, sport: Sport, at: Vector, side: int
+    rng: np.random.Generator, sport: Sport, at: Vector, side: int, serve: bool
 ) -> tuple[Vector, float]:
-    """Where a shuttlecock is met next, and when: (depth, height, seconds) of the common strokes."""
-    clear = ((0.72, 0.95), (1.7, 2.5), (1.0, 1.45))
-    drop = ((0.15, 0.40), (0.6, 1.3), (0.7, 1.05))
-    smash = ((0.45, 0.75), (0.4, 0.9), (0.38, 0.55))
-    drive = ((0.40, 0.75), (1.0, 1.8), (0.45, 0.70))
-    strokes = (clear, drop, smash) if at[2] > 1.8 else (clear, clear, drop, drive)
+    """Where a shuttlecock is met next, and when: one of the strokes that suit where it is."""
+    from_the_front = abs(at[1]) < 0.4 * sport.half_length
+    if serve:
+        strokes = [_SHORT_SERVE, _SHORT_SERVE, _LONG_SERVE]
+    elif at[2] > 1.8:
+        strokes = [_SMASH, _SMASH, _DROP] if from_the_front else [_CLEAR, _DROP, _SMASH, _SMASH]
+    else:
+        short = _NET if from_the_front else _BLOCK
+        strokes = [_LIFT, _LIFT, short, short, _DRIVE]
     depth, height, seconds = strokes[int(rng.integers(len(strokes)))]
     x = float(rng.uniform(-0.85, 0.85) * sport.half_width)
     y = float(-side * rng.uniform(*depth) * sport.half_length)
