@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ data_options = options(
                  "of badminton clips that come with the package]"),
     click.option("--steps", type=click.IntRange(min=1), default=1500, show_default=True,
                  help="Training steps."),
+    click.option("--simulated", type=click.IntRange(min=0), default=0, show_default=True,
+                 help="Simulated badminton rallies of ten seconds to train on besides."),
     click.option("--seed", default=0, show_default=True),
 )  # fmt: skip
 
@@ -48,6 +51,7 @@ def train(
     splits: tuple[str, ...],
     hits: Path | None,
     steps: int,
+    simulated: int,
     seed: int,
     out: Path,
 ) -> None:
@@ -55,6 +59,7 @@ def train(
 
     \b
     tracknet events train tennis.csv labelled/ --split train --out events.safetensors
+    tracknet events train tennis.csv labelled/ --simulated 300 --out badminton.safetensors
     """
     import torch
 
@@ -64,15 +69,16 @@ def train(
     from tracknet.pipeline.events.training import train as train_net
 
     torch.set_num_threads(1)  # fastest for layers so small
-    paths = _paths(data, splits, hits)
+    paths, rallies = _paths(data, splits, hits), _rallies(simulated, seed)
     with progress("training") as report:
         settings = EventTraining(steps=steps, seed=seed)
-        net = train_net(paths, settings, lambda done: report(done, steps, "steps"))
+        net = train_net(paths, settings, lambda done: report(done, steps, "steps"), rallies)
     record = {
         "data": [one.name for one in data],
         "splits": splits,
         "clips": len(paths),
         "steps": steps,
+        "simulated": simulated,
         "seed": seed,
     }
     save_net(net, out, record)
@@ -113,6 +119,7 @@ def score(
     splits: tuple[str, ...],
     hits: Path | None,
     steps: int,
+    simulated: int,
     seed: int,
     weights: Path | None,
     tables: Path | None,
@@ -143,11 +150,10 @@ def score(
     torch.set_num_threads(1)  # fastest for layers so small
     paths = _paths(data, splits, hits)
     if folds:
-        settings = EventTraining(steps=steps, seed=seed)
+        settings, rallies = EventTraining(steps=steps, seed=seed), _rallies(simulated, seed)
         with progress("training") as report:
-            scores = cross_validate(
-                paths, settings, folds, tolerances, lambda done, total: report(done, total, "steps")
-            )
+            done = partial(report, unit="steps")
+            scores = cross_validate(paths, settings, folds, tolerances, done, rallies)
     else:
         net = load_net(weights) if weights else None
         found = found_in(Store(tables)) if tables else found_by(net)
@@ -261,3 +267,13 @@ def _paths(
     from tracknet.jobs.events import labelled_paths
 
     return [path for one in data for path in labelled_paths(one, splits, hits)]
+
+
+def _rallies(number: int, seed: int) -> list[LabelledPath]:
+    from tracknet.commands.console import progress
+    from tracknet.jobs.events import simulated_rallies
+
+    if not number:
+        return []
+    with progress("simulating") as report:
+        return simulated_rallies(number, seed, lambda done, total: report(done, total, "rallies"))

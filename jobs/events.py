@@ -8,6 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tracknet.pipeline.datasets import by_split, clip_id, clip_labels, find_clips
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.events.find import find_events
@@ -18,11 +20,17 @@ from tracknet.pipeline.events.labels import (
     read_hits,
     read_paths,
 )
-from tracknet.pipeline.events.model import FPS, KINDS, EventNet
+from tracknet.pipeline.events.model import FPS, KINDS, EventNet, pieces
 from tracknet.pipeline.events.scoring import TOLERANCE, EventCounts, count
 from tracknet.pipeline.events.training import EventTraining, train
 from tracknet.pipeline.scoring.metrics import Counts, bootstrap_interval
+from tracknet.pipeline.synth.camera import place_camera
+from tracknet.pipeline.synth.rally import SPORTS, SUBSTEPS, play
 from tracknet.schemas.store import Store
+
+_PICTURE = (512, 288)  # of simulated rallies, px
+_RAISED = 0.4  # share of simulated rallies that repeat frames
+_JITTER = 0.05  # px; a place that is exactly that of the frame before is taken for a repeated frame
 
 
 class EventScore(NamedTuple):
@@ -130,6 +138,7 @@ def cross_validate(
     number: int,
     tolerances: Sequence[int] = (TOLERANCE,),
     on_step: Callable[[int, int], None] = lambda done, total: None,
+    simulated: Sequence[LabelledPath] = (),
 ) -> list[EventScore]:
     """Score each game with a network that was trained without it.
 
@@ -139,6 +148,7 @@ def cross_validate(
         number: of folds; each holds out whole games.
         tolerances: as in `score_events`.
         on_step: called with how many training steps are done, and how many there are.
+        simulated: as in `train`.
 
     Raises:
         InputError: there are fewer games than folds.
@@ -150,7 +160,8 @@ def cross_validate(
     for fold in range(number):
         held = games[fold::number]
         done = partial(_further, on_step, fold * settings.steps, number * settings.steps)
-        net = train([path for path in paths if path.game not in held], settings, done)
+        others = [path for path in paths if path.game not in held]
+        net = train(others, settings, done, simulated)
         held_out = [path for path in paths if path.game in held]
         scores += score_events(held_out, found_by(net), tolerances)
     return sorted(scores, key=lambda score: games.index(score.game))
@@ -230,3 +241,46 @@ def labelled_paths(data: Path, splits: Sequence[str], hits: Path | None) -> list
         for clip in chosen
         if clip.name in frames
     ]
+
+
+def simulated_rallies(
+    number: int, seed: int, on_done: Callable[[int, int], None] = lambda done, total: None
+) -> list[LabelledPath]:
+    """Paths of badminton rallies that were never played, of ten seconds at most, with their hits.
+
+    Args:
+        number: of rallies.
+        seed: of everything random.
+        on_done: called with how many are done, and `number`.
+    """
+    rng, paths = np.random.default_rng(seed), list[LabelledPath]()
+    while len(paths) < number:
+        paths += _ten_seconds(rng)
+        on_done(min(len(paths), number), number)
+    return paths[:number]
+
+
+def _ten_seconds(rng: np.random.Generator) -> list[LabelledPath]:
+    """The rallies of ten seconds, seen by one camera.
+
+    Two in five videos look as those of 25 frames per second made into 30: they repeat every sixth.
+    """
+    sport, frames = SPORTS["badminton"], 10 * round(FPS)
+    shown = np.arange(frames)
+    if rng.random() < _RAISED:
+        shown = shown * 5 // 6
+    played = int(shown[-1]) + 1
+    rally = play(rng, sport, played, FPS * played / frames)
+    ball = rally.ball[::SUBSTEPS]
+    xy = place_camera(rng, sport, *_PICTURE).project(ball)[:, :2]
+    xy += rng.normal(0, _JITTER, xy.shape)
+    xy[~((xy >= 0) & (xy <= np.array(_PICTURE) - 1)).all(1)] = np.nan
+    paths = []
+    for part in pieces(ball[shown, :2], 1):  # there are pauses between rallies
+        seen = xy[shown[part]]
+        hits = (hit.time * FPS - part.start for hit in rally.hits)
+        # A serve is in the first frame, or less than a frame before.
+        events = tuple((at, "hit") for at in hits if -1 < at < len(seen))
+        if np.isfinite(seen).any():
+            paths.append(LabelledPath("simulated", "", seen, events, size=_PICTURE))
+    return paths

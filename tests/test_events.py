@@ -388,7 +388,7 @@ def test_hits_of_badminton_clips_are_apart():
 def test_commands_train_and_score(tmp_path):
     data, out = write_csv(tmp_path / "paths.csv"), tmp_path / "net.safetensors"
     done = CliRunner().invoke(
-        cli, ["events", "train", str(data), "--out", str(out), "--steps", "2"]
+        cli, ["events", "train", str(data), "--out", str(out), "--steps", "2", "--simulated", "2"]
     )
     assert done.exit_code == 0, done.output
     assert load_net(out)

@@ -43,6 +43,7 @@ class EventTraining:
         averaged: decay of the weights' moving average, which is what is kept.
         event_weight: of frames at events in the loss, against 1 of others.
         dribbles: share of the pieces that are drawn dribbles.
+        simulated: share of the pieces that are of simulated rallies, where there are any.
         seed: of everything random.
     """
 
@@ -53,6 +54,7 @@ class EventTraining:
     averaged: float = 0.995
     event_weight: float = 2.0
     dribbles: float = 0.06
+    simulated: float = 0.45
     seed: int = 0
 
 
@@ -60,6 +62,7 @@ def train(
     paths: Sequence[LabelledPath],
     settings: EventTraining,
     on_step: Callable[[int], None] = lambda step: None,
+    simulated: Sequence[LabelledPath] = (),
 ) -> EventNet:
     """A network trained on labelled paths, in eval mode.
 
@@ -69,6 +72,7 @@ def train(
         paths: what to train on.
         settings: how.
         on_step: called with how many steps are done.
+        simulated: rallies to train on besides, as paths; see `EventTraining.simulated`.
 
     Raises:
         InputError: no path has an event.
@@ -76,6 +80,7 @@ def train(
     if not any(path.events for path in paths):
         raise InputError("no labelled event in these paths")
     parts = [part for path in paths for part in _parts(path)]
+    simulated_parts = [part for path in simulated for part in _parts(path)]
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
     net = EventNet()
@@ -90,7 +95,7 @@ def train(
     )
     weights = torch.tensor([1.0] + [settings.event_weight] * len(KINDS))
     for step in range(settings.steps):
-        seen, wanted = _batch(parts, settings, rng)
+        seen, wanted = _batch(parts, simulated_parts, settings, rng)
         likely = F.log_softmax(net(seen), 1)
         loss = -(likely * wanted * weights[:, None]).sum() / wanted.sum()
         optimizer.zero_grad()
@@ -147,7 +152,7 @@ def _parts(path: LabelledPath) -> list[_Part]:
 
 
 def _batch(
-    parts: list[_Part], settings: EventTraining, rng: np.random.Generator
+    parts: list[_Part], simulated: list[_Part], settings: EventTraining, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Features [B, 15, T] and targets [B, 3, T]; targets are 0 outside of a piece of path."""
     length = settings.frames
@@ -155,7 +160,11 @@ def _batch(
     drawn = rng.choice(len(parts), settings.batch, p=share / share.sum())
     rows = []
     for i in drawn:
-        part = _dribble(rng, length) if rng.random() < settings.dribbles else parts[i]
+        part, kind = parts[i], rng.random()
+        if kind < settings.dribbles:
+            part = _dribble(rng, length)
+        elif simulated and kind < settings.dribbles + settings.simulated:
+            part = simulated[rng.integers(len(simulated))]
         start = rng.integers(0, max(1, len(part.path) - length + 1))
         part = replace(
             part,
