@@ -187,7 +187,7 @@ SHOTS = pa.schema(
 DERIVED = {"events": EVENTS, "rallies": RALLIES, "shots": SHOTS}
 """Tables that follow from a video's trajectory, and from its courts, alone."""
 
-DERIVED_VERSION = 2
+DERIVED_VERSION = 3
 """Grows where other tables follow from the same rows, as with new networks for events.
 
 Those of older results are made again then, without decoding."""

@@ -54,7 +54,7 @@ class EventTraining:
     averaged: float = 0.995
     event_weight: float = 2.0
     dribbles: float = 0.06
-    simulated: float = 0.45
+    simulated: float = 0.25
     seed: int = 0
 
 
