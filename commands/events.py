@@ -27,7 +27,7 @@ data_options = options(
     click.option("--steps", type=click.IntRange(min=1), default=1500, show_default=True,
                  help="Training steps."),
     click.option("--simulated", type=click.IntRange(min=0), default=0, show_default=True,
-                 help="Simulated badminton rallies of ten seconds to train on besides."),
+                 help="Simulated badminton rallies to train on besides the labelled paths."),
     click.option("--seed", default=0, show_default=True),
 )  # fmt: skip
 

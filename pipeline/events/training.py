@@ -3,7 +3,7 @@
 A few hundred labelled events are few, so every batch is made anew: mirrored, scaled, moved, slowed
 down or sped up, with noise, gaps (more of them around hits, where a player hides the ball) and
 false sightings.  A small part are drawn dribbles, as of a player who is about to serve: their
-bounces look like hits otherwise.
+bounces look like hits otherwise.  Simulated rallies may be given besides.
 """
 
 from __future__ import annotations
