@@ -1,4 +1,4 @@
-"""Event networks on labelled paths: read clips, score a network, cross-validate."""
+"""Event networks on labelled paths: read clips, simulate rallies, score, cross-validate."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tracknet.pipeline.synth.rally import SPORTS, SUBSTEPS, play
 from tracknet.schemas.store import Store
 
 _PICTURE = (512, 288)  # of simulated rallies, px
-_RAISED = 0.4  # share of simulated rallies that repeat frames
+_REPEATING = 0.4  # share of simulated videos of 25 frames per second that were converted to 30
 _JITTER = 0.05  # px; a place that is exactly that of the frame before is taken for a repeated frame
 
 
@@ -246,7 +246,9 @@ def labelled_paths(data: Path, splits: Sequence[str], hits: Path | None) -> list
 def simulated_rallies(
     number: int, seed: int, on_done: Callable[[int, int], None] = lambda done, total: None
 ) -> list[LabelledPath]:
-    """Paths of badminton rallies that were never played, of ten seconds at most, with their hits.
+    """Paths of simulated badminton rallies, of ten seconds at most, with their hits.
+
+    They are px of a picture of 512 x 288, at 30 frames per second; see `pipeline.synth.rally`.
 
     Args:
         number: of rallies.
@@ -261,13 +263,10 @@ def simulated_rallies(
 
 
 def _ten_seconds(rng: np.random.Generator) -> list[LabelledPath]:
-    """The rallies of ten seconds, seen by one camera.
-
-    Two in five videos look as those of 25 frames per second made into 30: they repeat every sixth.
-    """
+    """The rallies of ten seconds, seen by one camera."""
     sport, frames = SPORTS["badminton"], 10 * round(FPS)
     shown = np.arange(frames)
-    if rng.random() < _RAISED:
+    if rng.random() < _REPEATING:  # every sixth frame is the one before
         shown = shown * 5 // 6
     played = int(shown[-1]) + 1
     rally = play(rng, sport, played, FPS * played / frames)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
-import os
 import subprocess
 import sys
 import time
@@ -61,9 +60,9 @@ def share_ray() -> None:
         atexit.register(session.close)
 
 
-def start(*arguments: object, log: Path = Path(os.devnull)) -> subprocess.Popen[bytes]:
-    """Start `tracknet ARGUMENTS` in the background; what it prints goes to `log`."""
-    with log.open("wb") as output:
+def start(*arguments: object, log: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start `tracknet ARGUMENTS` in the background; its output goes to `log`, or to pytest."""
+    with log.open("wb") if log else contextlib.nullcontext() as output:
         return subprocess.Popen(
             tracknet(*arguments), stdout=output, stderr=output, cwd=ROOT, start_new_session=True
         )

@@ -29,7 +29,7 @@ from tracknet.pipeline.events.order import APART, FLOOR, Peak, likeliest
 THRESHOLD = 0.5
 _HIT = KINDS.index("hit")
 _SPREAD = 2  # frames at 30 per second, to either side, that an event is seen in
-_TENNIS_BOUNCES = 0.25  # share of the scores; at least 0.37 in tennis, at most 0.08 in badminton
+_TENNIS_BOUNCES = 0.25  # share of the scores; at least 0.38 in tennis, 0 in badminton
 
 
 @cache
