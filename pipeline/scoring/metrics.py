@@ -35,7 +35,13 @@ from numpy.typing import NDArray
 
 Space = Literal["model", "source"]
 PROTOCOL_SIZE = (512, 288)  # (width, height) in px at which published figures are measured
-FIGURES = ("accuracy", "precision", "recall", "f1")
+_FRACTIONS = {  # numerator and denominator: how often TP, FP1, FP2, TN and FN count in them
+    "accuracy": ((1, 0, 0, 1, 0), (1, 1, 1, 1, 1)),
+    "precision": ((1, 0, 0, 0, 0), (1, 1, 1, 0, 0)),
+    "recall": ((1, 0, 0, 0, 0), (1, 0, 0, 0, 1)),
+    "f1": ((2, 0, 0, 0, 0), (2, 1, 1, 0, 1)),
+}
+FIGURES = tuple(_FRACTIONS)
 
 # Predictions travel as float32 source pixels; without rounding, a distance of exactly the
 # tolerance would fall on either side of it after the way there and back.
@@ -83,30 +89,31 @@ class Counts:
 
     @property
     def accuracy(self) -> float | None:
-        return _ratio(self.tp + self.tn, self.total)
+        return self.figure("accuracy")
 
     @property
     def precision(self) -> float | None:
-        return _ratio(self.tp, self.tp + self.fp1 + self.fp2)
+        return self.figure("precision")
 
     @property
     def recall(self) -> float | None:
-        return _ratio(self.tp, self.tp + self.fn)
+        return self.figure("recall")
 
     @property
     def f1(self) -> float | None:
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp1 + self.fp2 + self.fn)
+        return self.figure("f1")
 
     def figure(self, name: str) -> float | None:
         """One of `FIGURES` by name; None where its denominator is 0."""
-        if name not in FIGURES:
-            raise ValueError(f"figure {name!r} is none of {FIGURES}")
-        value: float | None = getattr(self, name)
-        return value
+        part, whole = np.array(astuple(self)) @ _fraction(name)
+        return float(part / whole) if whole else None
 
 
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _fraction(figure: str) -> NDArray[np.int64]:
+    """[5, 2], what each count adds to a figure's numerator and denominator."""
+    if figure not in _FRACTIONS:
+        raise ValueError(f"figure {figure!r} is none of {FIGURES}")
+    return np.array(_FRACTIONS[figure], np.int64).T
 
 
 def outcomes(
@@ -232,9 +239,9 @@ def bootstrap_interval(
         return None
     table = np.array([astuple(clip) for clip in clips], np.int64)
     draws = np.random.default_rng(seed).integers(len(clips), size=(resamples, len(clips)))
-    values = [Counts(*map(int, row)).figure(figure) for row in table[draws].sum(axis=1)]
-    defined = [value for value in values if value is not None]
-    if not defined:
+    part, whole = (table[draws].sum(axis=1) @ _fraction(figure)).T
+    defined = part[whole > 0] / whole[whole > 0]
+    if not len(defined):
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
