@@ -1,6 +1,7 @@
 """Events and rallies as tables: they follow from the rows, and are made again where they lack."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -82,10 +83,15 @@ def store(tmp_path):
     return store
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A video of the size and length that `dribble` is made for; nobody writes to it."""
+    return make_video(tmp_path_factory.mktemp("made") / "a.mp4", 90, 1280, 720)
+
+
 @pytest.fixture
-def with_row(store, tmp_path):
+def with_row(store, made):
     """Its video was probed."""
-    made = make_video(tmp_path / "a.mp4", 90, 1280, 720)
     store.write_video(video_row(probe(made, lambda: None), []) | {"video_id": ID})
     return store
 
@@ -144,20 +150,21 @@ def test_a_video_whose_own_row_is_lost_stops_nothing(store, caplog):
     assert store.is_published(ID)
 
 
-def test_events_of_a_results_folder_are_scored_against_labels(tmp_path):
+def test_events_of_a_results_folder_are_scored_against_labels(made, tmp_path):
     clip = tmp_path / "labelled" / "badminton" / "m1" / "video" / "c1.mp4"
     clip.parent.mkdir(parents=True)
-    made = probe(make_video(clip, 90, 1280, 720), lambda: None)
+    shutil.copy(made, clip)
+    labelled = probe(clip, lambda: None)
     labels = clip.parents[1] / "csv" / "c1_ball.csv"
     labels.parent.mkdir()
     labels.write_text("Frame,Visibility,X,Y\n0,1,5,5\n")
     (tmp_path / "hits.csv").write_text("clip,frame\nc1,20\nc1,40\nc1,60\n")
     store = Store(tmp_path / "out")
     store.claim(KEY)
-    row = video_row(made, [])
+    row = video_row(labelled, [])
     rows = rows_of(np.full((90, 2), np.nan))
     events = [
-        {"video_id": made.video_id, "source": "c1.mp4", "frame": frame, "kind": "hit", "x_px": 1.0,
+        {"video_id": labelled.video_id, "source": "c1.mp4", "frame": frame, "kind": "hit", "x_px": 1.0,
          "y_px": 1.0, "score": 0.9, "offset": 0.0}
         for frame in (21, 44, 60, 80)
     ]  # fmt: skip
@@ -169,7 +176,7 @@ def test_events_of_a_results_folder_are_scored_against_labels(tmp_path):
     assert (missing.returncode, "track it" in missing.stderr) == (2, True)
     with store.lock():
         store.write_video(row)
-        store.publish(rows, manifest_of(made.video_id, "c1.mp4"), {}, derived)
+        store.publish(rows, manifest_of(labelled.video_id, "c1.mp4"), {}, derived)
     done = run(*command)
     assert done.returncode == 0, done.stderr
     hits = [one for one in json.loads(done.stdout) if (one["game"], one["kind"]) == ("all", "hit")]

@@ -15,6 +15,7 @@ import itertools
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,22 @@ def ball_position(i: int, width: int, height: int) -> tuple[float, float]:
 
 def draw_frame(i: int, width: int, height: int) -> np.ndarray:
     """Frame `i`, uint8 `[height, width, 3]` RGB: its number on top, a moving disk on a gradient."""
-    y, x = np.mgrid[0:height, 0:width]
-    picture = np.stack([40 + 80 * x / width, 60 + 60 * y / height, 70 + 0 * x], axis=2)
+    picture = _gradient(width, height).copy()
     cx, cy = ball_position(i, width, height)
     radius = max(2.5, 0.03 * width)
-    picture[(x - cx) ** 2 + (y - cy) ** 2 <= radius**2] = BALL_COLOUR
+    rows, columns = (slice(max(0, int(c - radius)), int(c + radius) + 1) for c in (cy, cx))
+    y, x = np.ogrid[:height, :width]
+    near = (x[:, columns] - cx) ** 2 + (y[rows] - cy) ** 2 <= radius**2
+    picture[rows, columns][near] = BALL_COLOUR
     for bit, columns in enumerate(_number_columns(width)):
         picture[: _number_rows(height), columns] = 230 if i >> bit & 1 else 20
+    return picture
+
+
+@lru_cache(maxsize=4)
+def _gradient(width: int, height: int) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    picture = np.stack([40 + 80 * x / width, 60 + 60 * y / height, 70 + 0 * x], axis=2)
     return picture.round().astype(np.uint8)
 
 
