@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from tracknet.jobs.courts import court_at
 from tracknet.jobs.rows import places_of
-from tracknet.pipeline.events import Event, find_events, find_rallies
+from tracknet.pipeline.events.find import Event, find_events
 from tracknet.pipeline.events.model import FPS
 from tracknet.pipeline.events.places import places
+from tracknet.pipeline.events.rallies import find_rallies
 from tracknet.pipeline.tracking.shots import OTHER
 from tracknet.schemas.courts import CourtRow
 from tracknet.schemas.errors import TableError

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracknet.pipeline.errors import InputError
-from tracknet.pipeline.events import Event
 from tracknet.pipeline.events.court import fit_court
+from tracknet.pipeline.events.find import Event
 from tracknet.pipeline.events.places import Place, places
 from tracknet.pipeline.events.speed import fly_back, speed_at_hit
 from tracknet.pipeline.events.standards import STANDARDS

@@ -15,8 +15,7 @@ from safetensors import torch as safetensors_torch
 
 from tracknet.commands.main import cli
 from tracknet.pipeline.errors import InputError, LabelError, WeightsError
-from tracknet.pipeline.events import Event, find_events, find_rallies, load_net
-from tracknet.pipeline.events.find import peaks
+from tracknet.pipeline.events.find import Event, find_events, peaks
 from tracknet.pipeline.events.flight import turn
 from tracknet.pipeline.events.labels import (
     BADMINTON_HITS,
@@ -25,7 +24,14 @@ from tracknet.pipeline.events.labels import (
     read_hits,
     read_paths,
 )
-from tracknet.pipeline.events.model import KINDS, SHIPPED, centred, probabilities, save_net
+from tracknet.pipeline.events.model import (
+    KINDS,
+    SHIPPED,
+    centred,
+    load_net,
+    probabilities,
+    save_net,
+)
 from tracknet.pipeline.events.order import (
     _SERVE,
     _SHARE,
@@ -35,6 +41,7 @@ from tracknet.pipeline.events.order import (
     likeliest,
     same_kind_odds,
 )
+from tracknet.pipeline.events.rallies import find_rallies
 from tracknet.pipeline.events.scoring import EventCounts, count
 from tracknet.pipeline.events.training import EventTraining, targets, train
 from tracknet.schemas.tables import DERIVED_VERSION

@@ -164,8 +164,8 @@ def test_events_of_a_results_folder_are_scored_against_labels(made, tmp_path):
     row = video_row(labelled, [])
     rows = rows_of(np.full((90, 2), np.nan))
     events = [
-        {"video_id": labelled.video_id, "source": "c1.mp4", "frame": frame, "kind": "hit", "x_px": 1.0,
-         "y_px": 1.0, "score": 0.9, "offset": 0.0}
+        {"video_id": labelled.video_id, "source": "c1.mp4", "frame": frame, "kind": "hit",
+         "x_px": 1.0, "y_px": 1.0, "score": 0.9, "offset": 0.0}
         for frame in (21, 44, 60, 80)
     ]  # fmt: skip
     derived = {"events": pa.Table.from_pylist(events, DERIVED["events"]),

@@ -120,7 +120,9 @@ def test_help_loads_nothing_heavy():
 
 def test_pytorch_is_loaded_only_where_it_computes():
     """It takes seconds: neither the driver nor a worker with an OpenVINO network waits for it."""
-    modules = "tracknet.jobs.track, tracknet.jobs.stages, tracknet.pipeline.runtimes.opening"
+    names = ("sources", "courts", "track", "stages")  # what `track` imports in turn
+    modules = ", ".join(f"tracknet.jobs.{name}" for name in names)
+    modules += ", tracknet.pipeline.runtimes.opening"
     code = f"import sys, {modules}; print(sorted({{'torch', 'openvino'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr

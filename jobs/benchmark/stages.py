@@ -33,7 +33,7 @@ from tracknet.pipeline.decoding.decoder import (
 )
 from tracknet.pipeline.decoding.probe import decode_all
 from tracknet.pipeline.decoding.video import Video
-from tracknet.pipeline.events import find_events
+from tracknet.pipeline.events.find import find_events
 from tracknet.pipeline.models.blocks import to_frames
 from tracknet.pipeline.spec import WindowSpec
 from tracknet.pipeline.tracking.engine import FrameChunk, Runtime
