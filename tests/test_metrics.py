@@ -161,6 +161,18 @@ def test_interval_is_seeded_holds_the_figure_and_resamples_clips() -> None:
     assert same[0] == same[1] == clips[0].f1
 
 
+@pytest.mark.parametrize("figure", FIGURES)
+def test_interval_is_that_of_figures_of_resampled_clips(figure: str) -> None:
+    clips = [Counts(tn=2), Counts(tp=2, fp1=1, fn=3), Counts(tp=4, fp2=5, tn=1, fn=6)]
+    draws = np.random.default_rng(3).integers(3, size=(200, 3))
+    totals = [sum((clips[i] for i in draw), Counts()) for draw in draws]
+    values = [value for one in totals if (value := one.figure(figure)) is not None]
+    assert len(values) < 200 or figure == "accuracy"  # some resamples have no such figure
+    expected = np.quantile(values, [0.05, 0.95])
+    found = bootstrap_interval(clips, figure, level=0.9, resamples=200, seed=3)
+    assert found == tuple(expected)
+
+
 def test_no_interval_without_clips_or_figure() -> None:
     assert bootstrap_interval([Counts(tp=1)]) is None
     assert bootstrap_interval([Counts(tn=1), Counts(tn=2)]) is None
