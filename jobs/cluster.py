@@ -139,15 +139,18 @@ def _nothing(*args: Any, **options: Any) -> None:
 
 @contextmanager
 def _without_statistics() -> Iterator[None]:
-    """Keep Ray Data from telling the dashboard: the actor between them takes 3 s of CPU time."""
+    """Ray Data without its statistics, which only the dashboard shows.
+
+    The process that would keep them takes 3 s of CPU time to start.
+    """
     from ray.data._internal import stats
 
-    told = (
+    updates = (
         "update_execution_metrics",
         "update_iteration_metrics",
         "register_dataset_to_stats_actor",
     )
-    unused: dict[str, Callable[..., Any]] = dict.fromkeys(told, _nothing)
+    unused: dict[str, Callable[..., Any]] = dict.fromkeys(updates, _nothing)
     unused["gen_dataset_id_from_stats_actor"] = lambda *_: uuid4().hex
     with _replaced(getattr(stats, "_StatsManager", object), unused):
         yield

@@ -106,6 +106,17 @@ def test_only_the_decoder_process_opens_videos(file):
         assert not {name.split(".")[0] for name in names} & {"av", "decord"}
 
 
+def test_only_runtimes_import_openvino():
+    """There its reports are switched off first."""
+    importing = [
+        file
+        for file in FILES
+        if {name.split(".")[0] for name in imported(ROOT / file)} & {"openvino", "nncf"}
+    ]
+    assert importing
+    assert all(file.startswith("pipeline/runtimes/") for file in importing), importing
+
+
 def test_help_loads_nothing_heavy():
     code = (
         "import sys\n"
@@ -120,9 +131,11 @@ def test_help_loads_nothing_heavy():
 
 def test_pytorch_is_loaded_only_where_it_computes():
     """It takes seconds: neither the driver nor a worker with an OpenVINO network waits for it."""
-    names = ("sources", "courts", "track", "stages")  # what `track` imports in turn
-    modules = ", ".join(f"tracknet.jobs.{name}" for name in names)
-    modules += ", tracknet.pipeline.runtimes.opening"
-    code = f"import sys, {modules}; print(sorted({{'torch', 'openvino'}} & set(sys.modules)))"
+    code = (
+        "import sys, tracknet, tracknet.jobs.stages, tracknet.pipeline.runtimes.opening\n"
+        "try: tracknet.track('/no/such/video', '/no/such/folder')\n"
+        "except tracknet.InputError: print('refused')\n"
+        "print(sorted({'torch', 'openvino'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.strip() == "[]", done.stderr
+    assert done.stdout.splitlines() == ["refused", "[]"], done.stderr

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.models import InMemory, seeing
+from tests.runs import ROOT
 from tracknet.pipeline.errors import InputError
 from tracknet.pipeline.models import build
 from tracknet.pipeline.runtimes import choice as choices
@@ -21,7 +21,6 @@ from tracknet.pipeline.runtimes.openvino_runtime import OpenVinoRuntime, to_open
 from tracknet.pipeline.runtimes.torch_runtime import TorchRuntime
 from tracknet.pipeline.tracking.engine import Detector, DetectorSettings, FrameChunk
 
-ROOT = Path(__file__).parents[1]
 HEIGHT, WIDTH, FRAMES = 48, 64, 11
 MODELS = [
     ("v1", {}),
@@ -188,8 +187,8 @@ def test_model_without_heatmaps_is_refused():
         to_openvino(nn.Identity())
 
 
-def test_nobody_is_told_what_runs_here(tmp_path):
-    """OpenVINO and NNCF report to their makers and keep an id in the home folder; not from here."""
+def test_openvino_and_nncf_send_no_reports(tmp_path):
+    """By themselves they report to their makers, and keep an id for that in the home folder."""
     code = (
         "import sys\n"
         "from tests.models import seeing\n"

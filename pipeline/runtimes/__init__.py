@@ -6,7 +6,8 @@ May import models, tracking, scoring and datasets (for clips to compare runtimes
 
 import sys
 
-# OpenVINO and NNCF use this package to report every import and conversion to Google Analytics, and
-# keep an id for that in the home folder, without asking.  Both do without it where it cannot be
-# imported.
+# With this package OpenVINO and NNCF report every import and conversion to Google Analytics, and
+# keep an id for that in the home folder, without asking.  They have no setting against it, but do
+# without the package where it cannot be imported, which is what None means here.  Only this room
+# imports them.  A program that has imported OpenVINO before us keeps its reports.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

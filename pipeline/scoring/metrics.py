@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 Space = Literal["model", "source"]
 PROTOCOL_SIZE = (512, 288)  # (width, height) in px at which published figures are measured
-_FRACTIONS = {  # numerator and denominator: how often TP, FP1, FP2, TN and FN count in them
+_FRACTIONS = {  # how often TP, FP1, FP2, TN, FN are in the numerator and in the denominator
     "accuracy": ((1, 0, 0, 1, 0), (1, 1, 1, 1, 1)),
     "precision": ((1, 0, 0, 0, 0), (1, 1, 1, 0, 0)),
     "recall": ((1, 0, 0, 0, 0), (1, 0, 0, 0, 1)),
@@ -104,13 +104,17 @@ class Counts:
         return self.figure("f1")
 
     def figure(self, name: str) -> float | None:
-        """One of `FIGURES` by name; None where its denominator is 0."""
+        """One of `FIGURES` by name; None where its denominator is 0.
+
+        Raises:
+            ValueError: it is none of them.
+        """
         part, whole = np.array(astuple(self)) @ _fraction(name)
         return float(part / whole) if whole else None
 
 
 def _fraction(figure: str) -> NDArray[np.int64]:
-    """[5, 2], what each count adds to a figure's numerator and denominator."""
+    """int64 [5, 2]: how often each count is in a figure's numerator and denominator."""
     if figure not in _FRACTIONS:
         raise ValueError(f"figure {figure!r} is none of {FIGURES}")
     return np.array(_FRACTIONS[figure], np.int64).T
